@@ -1,0 +1,186 @@
+"""The composition root: builds every service, starts and stops what runs by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .core.keys import SEED_LABEL
+from .core.seal import SEAL_LABEL, Seal
+from .errors import BadParameter
+from .node.lightningd import Lightningd
+from .services.books import Books
+from .services.delivery import Deliveries
+from .services.endpoints import Endpoints
+from .services.issuing import Issuing
+from .services.payments import Payments
+from .services.reconciler import Reconciler
+from .services.registry import Registry
+from .services.timer import Timer
+from .services.waiting import Waiters
+from .services.watching import Watcher
+from .store import cursors, endpoints, invoices, outbox
+from .store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What the operator chose, checked."""
+
+    database: Path
+    #: seconds between two incremental runs of `reconcile`
+    reconcile_interval_s: int
+
+
+def now() -> int:
+    """Unix seconds."""
+    return int(time.time())
+
+
+class Services:
+    """Everything that commands, hooks and notifications work with."""
+
+    def __init__(self, settings: Settings, node: Lightningd) -> None:
+        """Opens the sidecar and asks the node for its secrets; raises PaycodesError with what to do."""
+        self.settings = settings
+        self.node = node
+        self.started_at = now()
+        self.store = Store(settings.database)
+        try:
+            node_id = node.node_id()
+            self._require_same_node(node_id)
+            seal = Seal(node.make_secret(SEAL_LABEL))
+            seed = node.make_secret(SEED_LABEL)
+        except BaseException:
+            self.store.close()
+            raise
+        self.timer = Timer()
+        self.registry = Registry(self.store, node, seed=seed, seal=seal, clock=now, randomness=os.urandom)
+        self.endpoints = Endpoints(
+            self.store, node, seal=seal, clock=now, randomness=os.urandom, changed=self._endpoints_changed
+        )
+        self.deliveries = Deliveries(self.store, self.endpoints, clock=now, chance=random.random)
+        self.books = Books(
+            self.store,
+            node,
+            self.registry,
+            node_id=node_id,
+            clock=now,
+            changed=lambda invoice: self.waiters.changed(invoice),
+            told=self.deliveries.wake,
+        )
+        self.waiters = Waiters(self.books.by_slot, self.timer)
+        self.issuing = Issuing(self.store, node, self.registry, self.books, clock=now)
+        self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self.deliveries.wake)
+        self.reconciler = Reconciler(
+            self.store,
+            node,
+            self.registry,
+            self.endpoints,
+            self.books,
+            self.issuing,
+            self.payments,
+            clock=now,
+        )
+        self.watcher = Watcher(self.reconciler, node, interval_s=settings.reconcile_interval_s)
+
+    def _require_same_node(self, node_id: str) -> None:
+        """A sidecar belongs to one node: another one's would be judged by the wrong keys."""
+        known = self.store.read(lambda sql: cursors.fact(sql, "node_id"))
+        if known is None:
+            self.store.write(lambda tx: cursors.put_fact(tx, "node_id", node_id))
+        elif known != node_id:
+            raise BadParameter(
+                f"paycodes-db: the sidecar {self.store.path} belongs to node {known}, this is {node_id}: give"
+                " another file"
+            )
+
+    def start(self) -> None:
+        """Deliver what is due, and look what happened while the plugin was away."""
+        self.deliveries.refresh()
+        self.watcher.start()
+
+    def stop(self) -> None:
+        """Bring what is under way to the disk and let go of the sidecar."""
+        self.watcher.stop()
+        self.waiters.close()
+        self.deliveries.stop()
+        self.node.close()
+        self.timer.stop()
+        self.store.close()
+
+    def _endpoints_changed(self) -> None:
+        self.deliveries.refresh()
+
+    def retry(self, *, event_id: str | None, endpoint_id: str | None) -> int:
+        """Make waiting and exhausted deliveries due now; how many."""
+        if endpoint_id is not None:
+            self.endpoints.find(endpoint_id)
+        if event_id is not None and self.store.read(lambda sql: outbox.event_by_id(sql, event_id)) is None:
+            raise BadParameter(f"event: the outbox has no event {event_id[:80]!r}: listoutbox shows those there are")
+        made = self.store.write(lambda tx: outbox.make_due(tx, event_id=event_id, endpoint_id=endpoint_id, now=now()))
+        self.deliveries.wake()
+        return made
+
+    def info(self) -> dict[str, Any]:
+        """The answer of `getpaycodesinfo`."""
+        backlog, oldest = self.store.read(outbox.backlog)
+        last = self.reconciler.last
+        return {
+            "version": __version__,
+            "uptime": now() - self.started_at,
+            "database": str(self.store.path),
+            "paycodes": len(self.registry.every()),
+            "invoices": self.store.read(invoices.counts_by_status),
+            "outbox": {
+                "events": self.store.read(outbox.event_count),
+                "backlog": backlog,
+                "oldest_age": None if oldest is None else max(0, now() - oldest),
+            },
+            "cursors": self.store.read(cursors.every),
+            "last_reconcile": None if last is None else {"at": self.reconciler.last_at, **last.answer()},
+            "warnings": self._warnings(),
+        }
+
+    def _warnings(self) -> list[str]:
+        warnings = [] if self.reconciler.last is None else list(self.reconciler.last.problems)
+        if self.reconciler.last is None:
+            warnings.append("no reconcile has run yet since the plugin started")
+        elif not self.reconciler.last.agree:
+            warnings.append("books and node did not agree in the last reconcile: see its conflicts")
+        if self.watcher.last_error is not None:
+            warnings.append(f"the last reconcile was cut off: {self.watcher.last_error}")
+        for endpoint in self.store.read(endpoints.every):
+            if str(endpoint.status) in ("failing", "disabled"):
+                warnings.append(f"endpoint {endpoint.endpoint_id} is {endpoint.status}: {endpoint.last_error}")
+        unmirrored = len(self.registry.unmirrored()) + len(self.endpoints.unmirrored())
+        if unmirrored:
+            warnings.append(f"{unmirrored} definitions are not in the node's datastore yet: run reconcile")
+        return warnings
+
+
+class Pools:
+    """Threads for RPC methods, one pool for each kind, so that slow ones never hold up quick ones."""
+
+    SIZES = {"quick": 4, "node": 32, "slow": 4}  # noqa: RUF012 (a constant)
+
+    def __init__(self) -> None:
+        self._pools = {
+            name: ThreadPoolExecutor(size, thread_name_prefix=f"paycodes-{name}") for name, size in self.SIZES.items()
+        }
+
+    def submit(self, pool: str, job: Any, *arguments: Any) -> None:
+        self._pools[pool].submit(job, *arguments)
+
+    def stop(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,352 @@
+"""The RPC methods as a table: name, parameters, and the function that answers.
+
+A function takes the services and its bound arguments and returns the answer, or a future of it when it waits for
+something.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import parameters as p
+from .core.answers import endpoint_answer, event_answer, invoice_answer, paycode_answer
+from .core.keys import FIRST_INDEX
+from .core.labels import Slot
+from .core.records import DeliveryStatus, Endpoint, Invoice, Paycode
+from .core.states import InvoiceStatus
+from .core.terms import Issue, PaycodeStatus, Terms
+from .core.urls import check_endpoint_url
+from .errors import BadParameter
+from .parameters import Parameter
+from .services.issuing import PAYER_DATA_BYTES, Request
+from .store import invoices, outbox, paycodes
+
+if TYPE_CHECKING:
+    from .app import Services
+
+Answer = dict[str, Any]
+
+Run = TypeVar("Run", bound=Callable[..., "Answer | Future[Answer]"])
+
+#: Rows in a list without `limit`, and the most that one call gives: an answer stays well under a megabyte or two.
+PAGE_DEFAULT = 100
+PAGE_MOST = 1000
+
+
+class Pool(str, Enum):
+    """Where a method runs, so that a slow kind never holds up a quick one."""
+
+    QUICK = "quick"  # reads the sidecar
+    NODE = "node"  # calls the node
+    SLOW = "slow"  # may take many seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    name: str
+    parameters: tuple[Parameter, ...]
+    run: Callable[..., Answer | Future[Answer]]
+    pool: Pool
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def _command(name: str, pool: Pool, *parameters: Parameter) -> Callable[[Run], Run]:
+    def register(run: Run) -> Run:
+        COMMANDS[name] = Command(name=name, parameters=parameters, run=run, pool=pool)
+        return run
+
+    return register
+
+
+_PAYCODE = Parameter(name="paycode", kind=p.text, required=True)
+_OPTIONAL_PAYCODE = Parameter(name="paycode", kind=p.text)
+_ENDPOINT = Parameter(name="endpoint", kind=p.text, required=True)
+_START = Parameter(name="start", kind=p.whole)
+_LIMIT = Parameter(name="limit", kind=p.whole)
+_TERMS = (
+    Parameter(name="description", kind=p.text),
+    Parameter(name="user", kind=p.text),
+    Parameter(name="min_msat", kind=p.msat),
+    Parameter(name="max_msat", kind=p.msat),
+    Parameter(name="expiry", kind=p.whole),
+    Parameter(name="comment_chars", kind=p.whole),
+    Parameter(name="issue", kind=p.one_of("eager", "lazy")),
+    Parameter(name="hold", kind=p.flag),
+    Parameter(name="max_pending", kind=p.whole),
+    Parameter(name="webhook", kind=p.text),
+)
+
+# --- paycodes ---
+
+
+def _apply_terms(terms: Terms, given: dict[str, Any]) -> Terms:
+    """The terms with what was given changed: an empty `user`, a `max_msat` or `max_pending` of 0 take it away."""
+    changes = dict(given)
+    for name in ("user", "max_msat", "max_pending"):
+        if name in changes:
+            changes[name] = changes[name] or None
+    if "issue" in changes:
+        changes["issue"] = Issue(changes["issue"])
+    if changes.get("issue") is Issue.LAZY:
+        raise BadParameter("issue: lazy is not available in this version; give eager or leave it out")
+    if changes.get("hold"):
+        raise BadParameter("hold: held invoices are not available in this version; give false or leave it out")
+    return replace(terms, **changes)
+
+
+@_command(
+    "paycode-create",
+    Pool.NODE,
+    Parameter(name="label", kind=p.text, required=True),
+    *_TERMS,
+    Parameter(name="root_key", kind=p.public_key),
+)
+def paycode_create(
+    services: Services, label: str, root_key: bytes | None = None, webhook: str | None = None, **given: Any
+) -> Answer:
+    if webhook is not None:
+        check_endpoint_url(webhook)
+    terms = _apply_terms(Terms(label=label, description=given.pop("description", label)), given)
+    paycode, created = services.registry.create(terms, root_key=root_key)
+    answer = {**paycode_answer(paycode), "created": created}
+    if webhook is not None and (endpoint := _webhook_of(services, paycode, webhook)) is not None:
+        answer["webhook"] = endpoint
+    return answer
+
+
+def _webhook_of(services: Services, paycode: Paycode, url: str) -> Answer | None:
+    """An endpoint for the events of one code; None when it is there already."""
+    for endpoint in services.endpoints.every():
+        if (endpoint.url, endpoint.paycode_id) == (url, paycode.paycode_id):
+            return None
+    return webhook_add(services, url, paycode=paycode.paycode_id)
+
+
+@_command("paycode-update", Pool.NODE, _PAYCODE, *_TERMS, Parameter(name="label", kind=p.text))
+def paycode_update(services: Services, paycode: str, webhook: str | None = None, **given: Any) -> Answer:
+    if webhook is not None:
+        check_endpoint_url(webhook)
+    updated = services.registry.update(paycode, lambda terms: _apply_terms(terms, given))
+    answer = paycode_answer(updated)
+    if webhook is not None and (endpoint := _webhook_of(services, updated, webhook)) is not None:
+        answer["webhook"] = endpoint
+    return answer
+
+
+@_command("paycode-disable", Pool.NODE, _PAYCODE)
+def paycode_disable(services: Services, paycode: str) -> Answer:
+    return paycode_answer(services.registry.set_status(paycode, PaycodeStatus.DISABLED))
+
+
+@_command("paycode-enable", Pool.NODE, _PAYCODE)
+def paycode_enable(services: Services, paycode: str) -> Answer:
+    return paycode_answer(services.registry.set_status(paycode, PaycodeStatus.ACTIVE))
+
+
+@_command("listpaycodes", Pool.QUICK, _OPTIONAL_PAYCODE)
+def listpaycodes(services: Services, paycode: str | None = None) -> Answer:
+    found = services.store.read(paycodes.every) if paycode is None else [services.registry.find(paycode)]
+    return {"paycodes": [paycode_answer(record) for record in found]}
+
+
+# --- invoices ---
+
+
+@_command(
+    "paycode-invoice",
+    Pool.NODE,
+    _PAYCODE,
+    Parameter(name="amount_msat", kind=p.msat, required=True),
+    Parameter(name="comment", kind=p.text),
+    Parameter(name="payer_data", kind=p.json_object),
+    Parameter(name="idempotency_key", kind=p.text),
+)
+def paycode_invoice(services: Services, paycode: str, amount_msat: int, **given: Any) -> Answer:
+    if len(json.dumps(given.get("payer_data"), ensure_ascii=False).encode()) > PAYER_DATA_BYTES:
+        raise BadParameter(f"payer_data: at most {PAYER_DATA_BYTES} bytes of JSON")
+    return invoice_answer(services.issuing.issue(paycode, Request(amount_msat=amount_msat, **given)))
+
+
+@_command(
+    "listpaycodeinvoices",
+    Pool.QUICK,
+    _OPTIONAL_PAYCODE,
+    Parameter(name="index", kind=p.whole),
+    Parameter(name="payment_hash", kind=p.hash_hex),
+    Parameter(name="status", kind=p.one_of(*map(str, InvoiceStatus))),
+    _START,
+    _LIMIT,
+)
+def listpaycodeinvoices(
+    services: Services,
+    paycode: str | None = None,
+    index: int | None = None,
+    payment_hash: str | None = None,
+    status: str | None = None,
+    start: int = 0,
+    limit: int = PAGE_DEFAULT,
+) -> Answer:
+    paycode_id = None if paycode is None else services.registry.find(paycode).paycode_id
+    rows = services.store.read(
+        lambda sql: invoices.page(
+            sql,
+            paycode_id=paycode_id,
+            index=index,
+            payment_hash=payment_hash,
+            status=None if status is None else InvoiceStatus(status),
+            start=start,
+            limit=_page_size(limit) + 1,
+        )
+    )
+    return _paged("invoices", [(row.sequence, invoice_answer(row)) for row in rows], limit)
+
+
+def _page_size(limit: int) -> int:
+    if not 1 <= limit <= PAGE_MOST:
+        raise BadParameter(f"limit: give 1 to {PAGE_MOST}; next_start leads to the rest")
+    return limit
+
+
+def _paged(name: str, rows: list[tuple[int, Answer]], limit: int) -> Answer:
+    """A page out of one row more than the page holds; `next_start` is null at the end."""
+    next_start = rows[limit][0] if len(rows) > limit else None
+    return {name: [row for _, row in rows[:limit]], "next_start": next_start}
+
+
+@_command(
+    "paycode-wait",
+    Pool.QUICK,
+    _PAYCODE,
+    Parameter(name="index", kind=p.whole, required=True),
+    Parameter(name="until", kind=p.one_of("issued", "paid")),
+    Parameter(name="timeout", kind=p.seconds),
+)
+def paycode_wait(
+    services: Services, paycode: str, index: int, until: str = "paid", timeout: float | None = None
+) -> Future[Answer]:
+    if index < FIRST_INDEX:
+        raise BadParameter(f"index: the first one is {FIRST_INDEX}")
+    slot = Slot(services.registry.find(paycode).paycode_id, index)
+    return _then(services.waiters.wait(slot, InvoiceStatus(until), timeout), invoice_answer)
+
+
+def _then(future: Future[Invoice], convert: Callable[[Invoice], Answer]) -> Future[Answer]:
+    converted: Future[Answer] = Future()
+
+    def done(finished: Future[Invoice]) -> None:
+        error = finished.exception()
+        if error is None:
+            converted.set_result(convert(finished.result()))
+        else:
+            converted.set_exception(error)
+
+    future.add_done_callback(done)
+    return converted
+
+
+@_command("paycode-verify", Pool.QUICK, Parameter(name="payment_hash", kind=p.hash_hex, required=True))
+def paycode_verify(services: Services, payment_hash: str) -> Answer:
+    invoice = services.issuing.by_hash(payment_hash)
+    preimage = services.issuing.preimage(invoice)
+    return {"settled": preimage is not None, "preimage": preimage, "pr": invoice.bolt11}
+
+
+# --- webhooks and the outbox ---
+
+
+def _endpoint_answer(services: Services, endpoint: Endpoint) -> Answer:
+    pending = services.store.read(lambda sql: outbox.pending_for(sql, endpoint))
+    return endpoint_answer(endpoint, pending=pending)
+
+
+@_command(
+    "webhook-add",
+    Pool.NODE,
+    Parameter(name="url", kind=p.text, required=True),
+    Parameter(name="events", kind=p.names),
+    _OPTIONAL_PAYCODE,
+    Parameter(name="secret", kind=p.text),
+    Parameter(name="from_sequence", kind=p.whole),
+)
+def webhook_add(
+    services: Services,
+    url: str,
+    events: tuple[str, ...] | None = None,
+    paycode: str | None = None,
+    secret: str | None = None,
+    from_sequence: int | None = None,
+) -> Answer:
+    paycode_id = None if paycode is None else services.registry.find(paycode).paycode_id
+    endpoint, shown_once = services.endpoints.add(
+        url, events=events, paycode_id=paycode_id, secret=secret, from_sequence=from_sequence
+    )
+    return {**_endpoint_answer(services, endpoint), "secret": shown_once}
+
+
+@_command("webhook-remove", Pool.NODE, _ENDPOINT)
+def webhook_remove(services: Services, endpoint: str) -> Answer:
+    return {"endpoint": services.endpoints.remove(endpoint).endpoint_id, "removed": True}
+
+
+@_command("webhook-test", Pool.SLOW, _ENDPOINT)
+def webhook_test(services: Services, endpoint: str) -> Answer:
+    answer = services.deliveries.test(services.endpoints.find(endpoint))
+    return {"endpoint": endpoint, "acknowledged": answer.acknowledged, "status": answer.status}
+
+
+@_command("listwebhooks", Pool.QUICK, Parameter(name="endpoint", kind=p.text))
+def listwebhooks(services: Services, endpoint: str | None = None) -> Answer:
+    found = services.endpoints.every() if endpoint is None else [services.endpoints.find(endpoint)]
+    return {"webhooks": [_endpoint_answer(services, record) for record in found]}
+
+
+@_command(
+    "listoutbox",
+    Pool.QUICK,
+    Parameter(name="status", kind=p.one_of(*map(str, DeliveryStatus))),
+    Parameter(name="type", kind=p.text),
+    _START,
+    _LIMIT,
+)
+def listoutbox(
+    services: Services,
+    status: str | None = None,
+    type: str | None = None,  # noqa: A002 (the contract's name)
+    start: int = 0,
+    limit: int = PAGE_DEFAULT,
+) -> Answer:
+    found = services.store.read(
+        lambda sql: outbox.page(
+            sql,
+            status=None if status is None else DeliveryStatus(status),
+            event_type=type,
+            start=start,
+            limit=_page_size(limit) + 1,
+        )
+    )
+    return _paged("events", [(event.sequence, event_answer(event, sent)) for event, sent in found], limit)
+
+
+@_command("outbox-retry", Pool.NODE, Parameter(name="event", kind=p.text), Parameter(name="endpoint", kind=p.text))
+def outbox_retry(services: Services, event: str | None = None, endpoint: str | None = None) -> Answer:
+    return {"retried": services.retry(event_id=event, endpoint_id=endpoint)}
+
+
+# --- the whole ---
+
+
+@_command("reconcile", Pool.SLOW, Parameter(name="full", kind=p.flag), Parameter(name="dry_run", kind=p.flag))
+def reconcile(services: Services, full: bool = False, dry_run: bool = False) -> Answer:
+    return services.reconciler.run(full=full, dry_run=dry_run).answer()
+
+
+@_command("getpaycodesinfo", Pool.QUICK)
+def getpaycodesinfo(services: Services) -> Answer:
+    return services.info()

@@ -1,0 +1,129 @@
+"""Records as the JSON that commands answer: what does not apply is absent, amounts are integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .events import Event, EventType, event_id
+from .outgoing import OutgoingOutcome
+from .records import Delivery, Endpoint, Invoice, OutboxEvent, Paycode
+
+
+def _present(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def paycode_answer(paycode: Paycode) -> dict[str, Any]:
+    terms = paycode.terms
+    return _present(
+        paycode_id=paycode.paycode_id,
+        label=terms.label,
+        description=terms.description,
+        user=terms.user,
+        status=str(paycode.status),
+        issue=str(terms.issue),
+        hold=terms.hold,
+        min_msat=terms.min_msat,
+        max_msat=terms.max_msat,
+        expiry=terms.expiry,
+        comment_chars=terms.comment_chars,
+        max_pending=terms.max_pending,
+        next_index=paycode.next_index,
+        issued=paycode.issued,
+        paid=paycode.paid,
+        received_msat=paycode.received_msat,
+        created_at=paycode.created_at,
+        updated_at=paycode.updated_at,
+    )
+
+
+def invoice_answer(invoice: Invoice) -> dict[str, Any]:
+    return _present(
+        paycode_id=invoice.paycode_id,
+        index=invoice.index,
+        label=invoice.label,
+        payment_hash=invoice.payment_hash,
+        bolt11=invoice.bolt11,
+        amount_msat=invoice.amount_msat,
+        received_msat=invoice.received_msat,
+        status=str(invoice.status),
+        created_at=invoice.created_at,
+        expires_at=invoice.expires_at,
+        paid_at=invoice.paid_at,
+        comment=invoice.comment,
+        payer_data=invoice.payer_data,
+    )
+
+
+def endpoint_answer(endpoint: Endpoint, *, pending: int) -> dict[str, Any]:
+    return {
+        **_present(
+            endpoint=endpoint.endpoint_id,
+            url=endpoint.url,
+            events=None if endpoint.events is None else list(endpoint.events),
+            paycode_id=endpoint.paycode_id,
+            status=str(endpoint.status),
+            pending=pending,
+            created_at=endpoint.created_at,
+        ),
+        "last_error": endpoint.last_error,
+        "last_success_at": endpoint.last_success_at,
+    }
+
+
+def event_answer(event: OutboxEvent, deliveries: list[Delivery]) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "sequence": event.sequence,
+        "type": event.type,
+        "timestamp": event.timestamp,
+        "data": event.data,
+        "deliveries": [delivery_answer(delivery) for delivery in deliveries],
+    }
+
+
+def delivery_answer(delivery: Delivery) -> dict[str, Any]:
+    return _present(
+        endpoint=delivery.endpoint_id,
+        status=str(delivery.status),
+        attempts=delivery.attempts,
+        due_at=delivery.due_at if delivery.delivered_at is None else None,
+        last_attempt_at=delivery.last_attempt_at,
+        last_status=delivery.last_status,
+        last_error=delivery.last_error,
+        delivered_at=delivery.delivered_at,
+    )
+
+
+def invoice_event(node_id: str, event_type: EventType, invoice: Invoice) -> Event:
+    """The event that an invoice's move causes, with what applies of its fields."""
+    data = invoice_answer(invoice)
+    for name in ("bolt11", "status", "created_at"):
+        data.pop(name, None)
+    return Event(
+        id=event_id(node_id, event_type, invoice.payment_hash),
+        type=event_type,
+        subject=invoice.payment_hash,
+        paycode_id=invoice.paycode_id,
+        timestamp=invoice.paid_at or invoice.expires_at,
+        data=data,
+    )
+
+
+def payment_event(node_id: str, outcome: OutgoingOutcome) -> Event:
+    """The event of an outgoing payment's end."""
+    event_type = EventType.PAYMENT_SENT if outcome.sent else EventType.PAYMENT_FAILED
+    return Event(
+        id=event_id(node_id, event_type, outcome.subject),
+        type=event_type,
+        subject=outcome.subject,
+        paycode_id=None,
+        timestamp=outcome.finished_at,
+        data=_present(
+            payment_hash=outcome.payment_hash,
+            groupid=outcome.groupid,
+            amount_msat=outcome.amount_msat,
+            amount_sent_msat=outcome.amount_sent_msat,
+            finished_at=outcome.finished_at,
+        ),
+    )

@@ -1,0 +1,66 @@
+"""Events: what the operator's backend is told, under an id that never changes.
+
+The id is a function of the node, the type and the subject alone, so the hook, the notification, the sweep and a rebuilt
+sidecar all make the same one, and only the first insert wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+
+class EventType(str, Enum):
+    INVOICE_PAID = "invoice.paid"
+    INVOICE_EXPIRED = "invoice.expired"
+    HOLD_ACCEPTED = "hold.accepted"
+    HOLD_SETTLED = "hold.settled"
+    HOLD_CANCELED = "hold.canceled"
+    PAYMENT_SENT = "payment.sent"
+    PAYMENT_FAILED = "payment.failed"
+    ORDER_COMPLETED = "order.completed"
+    ORDER_FAILED = "order.failed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: What `webhook-test` sends; it is not in the outbox and has no sequence of its own.
+TEST_TYPE = "webhook.test"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Something that became true, ready for the outbox."""
+
+    id: str
+    type: EventType
+    #: payment_hash, or payment_hash/groupid, or an order id
+    subject: str
+    #: None for events that belong to no code (outgoing payments)
+    paycode_id: str | None
+    #: unix seconds at which it became true, by the node's clock where the node tells it
+    timestamp: int
+    data: dict[str, Any]
+
+
+def event_id(node_id: str, event_type: str, subject: str) -> str:
+    """`evt_` and 32 hex characters; `node_id` is the node's public key in hex."""
+    digest = hashlib.sha256(f"{node_id}/{event_type}/{subject}".encode()).hexdigest()
+    return f"evt_{digest[:32]}"
+
+
+def wire_body(*, event_id: str, event_type: str, timestamp: int, sequence: int | None, data: dict[str, Any]) -> str:
+    """The JSON body of a webhook (Standard Webhooks: `type`, ISO 8601 `timestamp`, `data`)."""
+    body = {
+        "type": event_type,
+        "timestamp": datetime.fromtimestamp(timestamp, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "id": event_id,
+        "sequence": sequence,
+        "data": data,
+    }
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,26 @@
+"""The node's invoice label, `paycode/<paycode_id>/<index>`: alone enough to rebuild a row of the books."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LABEL = re.compile(r"paycode/([0-9a-f]{64})/([1-9][0-9]{0,18})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One invoice's place: which code, which index."""
+
+    paycode_id: str
+    index: int
+
+    @property
+    def label(self) -> str:
+        return f"paycode/{self.paycode_id}/{self.index}"
+
+
+def parse_label(label: str) -> Slot | None:
+    """The slot that a node's invoice label names, or None when the label is not ours."""
+    match = _LABEL.fullmatch(label)
+    return Slot(match[1], int(match[2])) if match else None

@@ -1,0 +1,177 @@
+"""What the books hold, as frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from .labels import Slot
+from .states import InvoiceStatus
+from .terms import PaycodeStatus, Terms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paycode:
+    #: SHA256 of the root public key, 64 hex characters; public
+    paycode_id: str
+    #: r, in order of creation; None for a code whose root key came from elsewhere
+    number: int | None
+    terms: Terms
+    status: PaycodeStatus
+    #: the imported root key, sealed; None for a derived one
+    sealed_root: str | None
+    #: the index that the next invoice gets
+    next_index: int
+    #: indexes below this may be handed out: the bound is in the node's datastore before they are
+    reserved_index: int
+    #: invoices ever issued, those paid, and what came in with them
+    issued: int
+    paid: int
+    received_msat: int
+    #: the definition in the node's datastore is the one here
+    mirrored: bool
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invoice:
+    #: order of creation in this sidecar
+    sequence: int
+    paycode_id: str
+    index: int
+    #: 64 hex characters
+    payment_hash: str
+    status: InvoiceStatus
+    amount_msat: int
+    received_msat: int | None
+    bolt11: str | None
+    #: unix seconds
+    created_at: int
+    expires_at: int
+    paid_at: int | None
+    #: unix seconds of the last move
+    moved_at: int
+    comment: str | None
+    payer_data: dict[str, Any] | None
+    idempotency_key: str | None
+
+    @property
+    def slot(self) -> Slot:
+        return Slot(self.paycode_id, self.index)
+
+    @property
+    def label(self) -> str:
+        """The node's label of this invoice."""
+        return self.slot.label
+
+
+class EndpointStatus(str, Enum):
+    ACTIVE = "active"
+    FAILING = "failing"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """A receiver of events."""
+
+    #: `ep_` and 16 hex characters
+    endpoint_id: str
+    url: str
+    #: event types it wants; None: all
+    events: tuple[str, ...] | None
+    #: only events of this code; None: all
+    paycode_id: str | None
+    #: its secrets, sealed, the oldest first
+    sealed_secrets: tuple[str, ...]
+    status: EndpointStatus
+    #: unix seconds; events that became true before are not sent to it (a rebuilt sidecar needs to know)
+    since: int
+    mirrored: bool
+    failing_since: int | None
+    last_error: str | None
+    last_success_at: int | None
+    created_at: int
+    updated_at: int
+
+
+class DeliveryStatus(str, Enum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    EXHAUSTED = "exhausted"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One event on its way to one endpoint."""
+
+    sequence: int
+    endpoint_id: str
+    status: DeliveryStatus
+    attempts: int
+    #: unix seconds at which the next attempt may start
+    due_at: int
+    last_attempt_at: int | None
+    #: HTTP status of the last answer; None when there was none
+    last_status: int | None
+    last_error: str | None
+    delivered_at: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutboxEvent:
+    """An event as it stands in the outbox."""
+
+    #: order in this sidecar; a rebuilt one counts anew
+    sequence: int
+    id: str
+    type: str
+    subject: str
+    paycode_id: str | None
+    timestamp: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeInvoice:
+    """What the node says of one invoice (`listinvoices`)."""
+
+    label: str
+    payment_hash: str
+    #: `unpaid`, `paid` or `expired`
+    status: str
+    amount_msat: int | None
+    received_msat: int | None
+    bolt11: str | None
+    expires_at: int
+    paid_at: int | None
+    created_index: int
+    updated_index: int | None
+    description: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodePayment:
+    """What the node says of one part of an outgoing payment (`listsendpays`)."""
+
+    payment_hash: str
+    groupid: int
+    partid: int
+    #: `pending`, `complete` or `failed`
+    status: str
+    amount_msat: int | None
+    amount_sent_msat: int | None
+    label: str | None
+    created_at: int
+    completed_at: int | None
+    created_index: int
+    updated_index: int | None

@@ -1,0 +1,37 @@
+"""Named points at which a test lets the process die, as `kill -9` would.
+
+Each lies between an intent, a call or an outcome. They do nothing unless PAYCODES_CRASH_AT names one of them in
+the environment; a test runs the plugin once for every name in `POINTS`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = frozenset(
+    {
+        "create:recorded",  # the paycode is in the sidecar, its definition not yet in the node's datastore
+        "create:mirrored",  # the definition is in the datastore, the sidecar does not know
+        "issue:reserved",  # the index is durable, the node has not been called
+        "issue:called",  # the node has the invoice, its answer is not recorded
+        "issue:issued",  # recorded, the caller has no answer
+        "hook:intent",  # the hook's intent is durable, the hook is not answered
+        "hook:answered",  # the hook is answered, the node's word is not known
+        "paid:asked",  # the node said paid, nothing is recorded
+        "paid:recorded",  # state and event are durable, nothing was sent
+        "send:start",  # a delivery is about to be sent
+        "send:answered",  # the receiver acknowledged, that is not recorded
+        "send:recorded",  # the acknowledgement is durable
+    }
+)
+
+_ARMED = os.environ.get("PAYCODES_CRASH_AT")
+if _ARMED is not None and _ARMED not in POINTS:
+    raise ValueError(f"PAYCODES_CRASH_AT names no crash point: {_ARMED}")
+
+
+def point(name: str) -> None:
+    """Die here when the test says so."""
+    if name == _ARMED:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,128 @@
+"""The port, spoken to a real lightningd (v25.12 to v26.06)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.records import NodeInvoice, NodePayment
+from ..errors import NodeRefused
+from .connection import Connection
+from .port import DATASTORE_DEL_DOES_NOT_EXIST, Datum, Issued
+
+#: Seconds after which a call's outcome counts as unknown.
+CALL_TIMEOUT_S = 30.0
+
+
+class Lightningd:
+    def __init__(self, socket_path: str, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._connection = Connection(socket_path)
+        # Parked `wait` calls have a connection of their own, so that one that lightningd
+        # drops takes no other call with it.
+        self._parked = Connection(socket_path)
+        self._timeout_s = timeout_s
+
+    def close(self) -> None:
+        self._connection.close()
+        self._parked.close()
+
+    def _call(self, method: str, **params: Any) -> Any:
+        return self._connection.call(method, params, timeout_s=self._timeout_s)
+
+    def node_id(self) -> str:
+        return str(self._call("getinfo")["id"])
+
+    def make_secret(self, label: str) -> bytes:
+        return bytes.fromhex(self._call("makesecret", string=label)["secret"])
+
+    def read_datastore(self, *key: str) -> list[Datum]:
+        leaves: list[Datum] = []
+        for entry in self._call("listdatastore", key=list(key))["datastore"]:
+            if "hex" in entry:
+                leaves.append(Datum(key=tuple(entry["key"]), text=entry.get("string")))
+            else:
+                leaves.extend(self.read_datastore(*entry["key"]))
+        return leaves
+
+    def write_datastore(self, key: tuple[str, ...], text: str) -> None:
+        self._call("datastore", key=list(key), string=text, mode="create-or-replace")
+
+    def delete_datastore(self, key: tuple[str, ...]) -> None:
+        try:
+            self._call("deldatastore", key=list(key))
+        except NodeRefused as e:
+            if e.node_code != DATASTORE_DEL_DOES_NOT_EXIST:
+                raise
+
+    def create_invoice(
+        self, *, label: str, amount_msat: int, description: str, expiry_s: int, preimage: bytes
+    ) -> Issued:
+        answer = self._call(
+            "invoice",
+            amount_msat=amount_msat,
+            label=label,
+            description=description,
+            expiry=expiry_s,
+            preimage=preimage.hex(),
+        )
+        return Issued(
+            bolt11=answer["bolt11"],
+            payment_hash=answer["payment_hash"],
+            expires_at=answer["expires_at"],
+            created_index=answer["created_index"],
+        )
+
+    def invoice_by_label(self, label: str) -> NodeInvoice | None:
+        found = self._call("listinvoices", label=label)["invoices"]
+        return _invoice(found[0]) if found else None
+
+    def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
+        page = self._call("listinvoices", index=index, start=start, limit=limit)["invoices"]
+        return [_invoice(entry) for entry in page]
+
+    def payments(self, *, index: str, start: int, limit: int) -> list[NodePayment]:
+        page = self._call("listsendpays", index=index, start=start, limit=limit)["payments"]
+        return [_payment(entry) for entry in page]
+
+    def payments_of(self, payment_hash: str) -> list[NodePayment]:
+        found = self._call("listsendpays", payment_hash=payment_hash)["payments"]
+        return [_payment(entry) for entry in found]
+
+    def last_index(self, *, subsystem: str, index: str) -> int:
+        answer = self._call("wait", subsystem=subsystem, indexname=index, nextvalue=0)
+        return int(answer.get(index, 0))
+
+    def wait_index(self, *, subsystem: str, index: str, value: int) -> None:
+        params = {"subsystem": subsystem, "indexname": index, "nextvalue": value}
+        self._parked.call("wait", params, timeout_s=None)
+
+
+def _invoice(entry: dict[str, Any]) -> NodeInvoice:
+    return NodeInvoice(
+        label=entry["label"],
+        payment_hash=entry["payment_hash"],
+        status=entry["status"],
+        amount_msat=entry.get("amount_msat"),
+        received_msat=entry.get("amount_received_msat"),
+        bolt11=entry.get("bolt11"),
+        expires_at=entry["expires_at"],
+        paid_at=entry.get("paid_at"),
+        created_index=entry["created_index"],
+        updated_index=entry.get("updated_index"),
+        description=entry.get("description"),
+    )
+
+
+def _payment(entry: dict[str, Any]) -> NodePayment:
+    return NodePayment(
+        payment_hash=entry["payment_hash"],
+        groupid=entry.get("groupid", 0),
+        partid=entry.get("partid", 0),
+        status=entry["status"],
+        amount_msat=entry.get("amount_msat"),
+        amount_sent_msat=entry.get("amount_sent_msat"),
+        label=entry.get("label"),
+        created_at=entry["created_at"],
+        completed_at=entry.get("completed_at"),
+        created_index=entry["created_index"],
+        updated_index=entry.get("updated_index"),
+    )

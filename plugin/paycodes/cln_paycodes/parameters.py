@@ -1,0 +1,158 @@
+"""Parameters of RPC methods: bound by position or by keyword, checked, and refused with the parameter's name.
+
+lightning-cli turns what looks like a number or a boolean into one, so a label may arrive as 123 and an amount as
+"21000msat": each kind takes every spelling that has only one meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .core.terms import SUPPLY_MSAT
+from .errors import BadParameter
+
+#: Turns a JSON value into the handler's argument, or raises BadParameter.
+Kind = Callable[[str, Any], Any]
+
+_AMOUNT = re.compile(r"([0-9]{1,20})(msat|sat|btc)?", re.ASCII)
+_UNIT_MSAT = {None: 1, "msat": 1, "sat": 1000, "btc": 100_000_000_000}
+_HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+
+#: The largest whole number that fits everywhere it may go (SQLite, CLN's u64).
+_MOST = 2**63 - 1
+
+#: A text that is longer is certainly a mistake, and is not even looked at.
+_TEXT_CHARS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    name: str
+    kind: Kind
+    required: bool = False
+
+
+def bind(parameters: Sequence[Parameter], given: Any) -> dict[str, Any]:
+    """Arguments by name for what was given; null means left out. Raises BadParameter."""
+    if isinstance(given, Mapping):
+        values = dict(given)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        if len(given) > len(parameters):
+            raise BadParameter(f"too many parameters: {len(given)} given, at most {len(parameters)} taken")
+        values = {parameter.name: value for parameter, value in zip(parameters, given, strict=False)}
+    else:
+        raise BadParameter("give parameters as a JSON array or object")
+    arguments = {}
+    for parameter in parameters:
+        value = values.pop(parameter.name, None)
+        if value is not None:
+            arguments[parameter.name] = parameter.kind(parameter.name, value)
+        elif parameter.required:
+            raise BadParameter(f"{parameter.name}: this parameter is missing")
+    if values:
+        known = ", ".join(parameter.name for parameter in parameters) or "none"
+        raise BadParameter(f"{str(next(iter(values)))[:40]}: unknown parameter; known are {known}")
+    return arguments
+
+
+def usage(parameters: Sequence[Parameter]) -> str:
+    """As `lightning-cli help` shows it: optional ones in brackets."""
+    return " ".join(p.name if p.required else f"[{p.name}]" for p in parameters)
+
+
+# --- kinds ---
+
+
+def text(name: str, value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise BadParameter(f"{name}: give a string")
+    if len(value) > _TEXT_CHARS:
+        raise BadParameter(f"{name}: it is too long ({len(value)} characters)")
+    return value
+
+
+def whole(name: str, value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise BadParameter(f"{name}: give a whole number of 0 or more")
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """A time span, fractions allowed."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise BadParameter(f"{name}: give a number of seconds")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise BadParameter(f"{name}: give a number of seconds") from None
+    if not 0 <= number <= 365 * 24 * 3600:
+        raise BadParameter(f"{name}: give a number of seconds from 0 to one year")
+    return number
+
+
+def msat(name: str, value: Any) -> int:
+    """Millisatoshi: a whole number, or with one of the units msat, sat, btc."""
+    if isinstance(value, str) and (match := _AMOUNT.fullmatch(value.strip())):
+        value = int(match[1]) * _UNIT_MSAT[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= SUPPLY_MSAT:
+        raise BadParameter(f"{name}: give a whole number of msat, at most the 21 million bitcoin there can be")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise BadParameter(f"{name}: give true or false")
+    return value
+
+
+def hash_hex(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise BadParameter(f"{name}: give 64 hex characters")
+    return value.lower()
+
+
+def public_key(name: str, value: Any) -> bytes:
+    """33 bytes in hex. The value is a secret here, so no error repeats it."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{66}", value, re.ASCII):
+        raise BadParameter(f"{name}: give a compressed public key, 66 hex characters")
+    return bytes.fromhex(value)
+
+
+def names(name: str, value: Any) -> tuple[str, ...]:
+    """A JSON array of strings, or one string with commas."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadParameter(f"{name}: give an array of strings")
+    return tuple(dict.fromkeys(value))
+
+
+def json_object(name: str, value: Any) -> dict[str, Any]:
+    """A JSON object, or a string that holds one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise BadParameter(f"{name}: it is not valid JSON; give an object") from None
+    if not isinstance(value, dict):
+        raise BadParameter(f"{name}: give a JSON object")
+    return value
+
+
+def one_of(*choices: str) -> Kind:
+    def choice(name: str, value: Any) -> str:
+        if value not in choices:
+            raise BadParameter(f"{name}: give one of {', '.join(choices)}")
+        return str(value)
+
+    return choice

@@ -1,0 +1,290 @@
+"""The plugin as lightningd sees it: options, methods, hooks, notifications, on pyln's `Plugin`.
+
+pyln runs everything on one loop that reads stdin, so nothing here may block: a method is bound and checked on the
+loop and answered from a pool; a hook is answered from the writer's thread, or by a deadline, whichever comes first.
+pyln's own ways with parameters and errors are not used: they bind positions wrongly and put a traceback into the
+answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from pyln.client import Plugin
+from pyln.client.plugin import Request
+
+from . import crash, parameters
+from .app import Pools, Services, Settings
+from .commands import COMMANDS, Command, Pool
+from .core.labels import Slot, parse_label
+from .core.outgoing import QUIET_S
+from .errors import BadParameter, PaycodesError, SidecarUnavailable, describe
+from .node.lightningd import Lightningd
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a hook's answer may wait for its intent to reach the disk.
+HOOK_DEADLINE_S = 0.05
+
+_INTERNAL_ERROR = -32603
+_CONTINUE = {"result": "continue"}
+
+_DATABASE = "paycodes.sqlite3"
+RECONCILE_INTERVAL_S = 600
+
+
+class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
+    def __init__(self) -> None:
+        super().__init__(dynamic=True)
+        # Plain records: pyln's formatter pads a logger's name in front of each line.
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter("%(message)s"))
+        logging.getLogger("cln_paycodes").setLevel(logging.INFO)
+        self._pools = Pools()
+        self._services: Services | None = None
+        self._why_not = "the plugin is starting"
+        self.add_option("paycodes-db", "", "the sidecar database (default: paycodes.sqlite3 in the node's directory)")
+        self.add_option(
+            "paycodes-reconcile-interval",
+            RECONCILE_INTERVAL_S,
+            "seconds between two runs of reconcile that nothing else asked for",
+            opt_type="int",
+        )
+        self._topics: dict[str, Callable[[Any], None]] = {
+            "invoice_payment": self._invoice_paid,
+            "sendpay_success": self._outgoing_changed,
+            "sendpay_failure": self._outgoing_changed,
+            "shutdown": self._shut_down,
+        }
+        for topic in self._topics:
+            self.add_subscription(topic, _dispatched_elsewhere)
+        self.add_hook("invoice_payment", _dispatched_elsewhere, background=True)
+        self.child_init = self._start
+
+    # --- what lightningd is told ---
+
+    def _getmanifest(self, **kwargs: Any) -> Any:
+        manifest = super()._getmanifest(**kwargs)
+        manifest["rpcmethods"] = [
+            {"name": command.name, "usage": parameters.usage(command.parameters), "description": ""}
+            for command in COMMANDS.values()
+        ]
+        manifest["cancheck"] = True
+        return manifest
+
+    def _start(self, options: Mapping[str, Any], configuration: Mapping[str, Any], **_: Any) -> None:
+        """Never fails: a plugin that cannot open its sidecar stays, says so to every caller, and lets payments pass."""
+        directory = Path(configuration["lightning-dir"])
+        try:
+            settings = _settings(options, directory)
+            services = Services(settings, Lightningd(str(directory / configuration["rpc-file"])))
+        except PaycodesError as e:
+            self._why_not = e.message
+            log.warning("not working: %s", e.message)
+            return
+        except Exception as e:
+            self._why_not = f"an unexpected error at start: {describe(e)}"
+            log.error("not working: %s", describe(e))
+            return
+        services.start()
+        self._services = services
+
+    # --- requests ---
+
+    def _dispatch_request(self, request: Request) -> None:
+        if request.method == "invoice_payment":
+            self._hook(request)
+        elif request.method in COMMANDS or request.method == "check":
+            self._command(request)
+        else:
+            super()._dispatch_request(request)
+
+    def _command(self, request: Request) -> None:
+        try:
+            name, given = request.method, request.params
+            if name == "check":
+                name, given = _checked(request.params)
+            command = COMMANDS[name]
+            arguments = parameters.bind(command.parameters, given)
+            if request.method == "check":
+                self._answer(request, {"command_to_check": name})
+                return
+            services = self._services
+            if services is None:
+                raise SidecarUnavailable(self._why_not)
+        except Exception as e:
+            self._refuse(request, e)
+            return
+        self._pools.submit(command.pool.value, self._run, request, command, services, arguments)
+
+    def _run(self, request: Request, command: Command, services: Services, arguments: dict[str, Any]) -> None:
+        try:
+            answer = command.run(services, **arguments)
+        except Exception as e:
+            self._refuse(request, e)
+            return
+        if isinstance(answer, Future):
+            answer.add_done_callback(lambda future: self._answer_future(request, future))
+        else:
+            self._answer(request, answer)
+
+    def _answer_future(self, request: Request, future: Future[dict[str, Any]]) -> None:
+        error = future.exception()
+        if error is None:
+            self._answer(request, future.result())
+        else:
+            self._refuse(request, error)
+
+    def _answer(self, request: Request, result: Any) -> None:
+        self._write_locked({"jsonrpc": "2.0", "id": request.id, "result": result})
+
+    def _refuse(self, request: Request, error: BaseException) -> None:
+        """The one place where errors become answers."""
+        if isinstance(error, PaycodesError):
+            answer: dict[str, Any] = {"code": error.code, "message": error.message}
+            if error.data is not None:
+                answer["data"] = error.data
+        else:
+            log.error("%s failed: %s", request.method, describe(error))
+            answer = {
+                "code": _INTERNAL_ERROR,
+                "message": "an unexpected error, nothing was promised: the node's log names its place",
+            }
+        self._write_locked({"jsonrpc": "2.0", "id": request.id, "error": answer})
+
+    # --- the hook ---
+
+    def _hook(self, request: Request) -> None:
+        """Answer `continue`, always and once: when the intent is on disk, or when its time is up."""
+        once = _Once(lambda: self._answer(request, _CONTINUE))
+        try:
+            slot = _slot_of(request.params.get("payment"))
+            if slot is None or self._services is None:
+                once()
+                return
+            self._services.timer.after(HOOK_DEADLINE_S, once)
+            self._services.payments.intend(slot).add_done_callback(lambda _: self._intended(once))
+        except Exception as e:
+            log.error("the invoice_payment hook failed: %s", describe(e))
+            once()
+
+    @staticmethod
+    def _intended(once: _Once) -> None:
+        once()
+        crash.point("hook:answered")
+
+    # --- notifications ---
+
+    def _dispatch_notification(self, request: Request) -> None:
+        handler = self._topics.get(request.method)
+        if handler is None:
+            return
+        try:
+            handler(request.params.get(request.method, request.params))
+        except Exception as e:
+            log.error("a notification of %s was not handled: %s", request.method, describe(e))
+
+    def _invoice_paid(self, payment: Any) -> None:
+        slot = _slot_of(payment)
+        if slot is not None and self._services is not None:
+            self._pools.submit(Pool.NODE.value, self._look, self._services, slot)
+
+    @staticmethod
+    def _look(services: Services, slot: Slot) -> None:
+        try:
+            services.payments.look(slot)
+        except PaycodesError as e:
+            log.info("%s is looked at again by reconcile: %s", slot.label, e)
+            services.watcher.wake()
+        except Exception as e:
+            log.error("%s is looked at again by reconcile: %s", slot.label, describe(e))
+            services.watcher.wake()
+
+    def _outgoing_changed(self, payment: Any) -> None:
+        # A failure notification does not have the hash where a success has it.
+        data = payment.get("data", payment) if isinstance(payment, Mapping) else {}
+        payment_hash = data.get("payment_hash")
+        if isinstance(payment_hash, str) and self._services is not None:
+            self._pools.submit(Pool.NODE.value, self._look_outgoing, self._services, payment_hash)
+
+    @staticmethod
+    def _look_outgoing(services: Services, payment_hash: str) -> None:
+        try:
+            _, quiet = services.payments.look_outgoing(payment_hash)
+        except PaycodesError:
+            services.watcher.wake()
+        except Exception as e:
+            log.error("an outgoing payment is looked at again by reconcile: %s", describe(e))
+            services.watcher.wake()
+        else:
+            if not quiet:
+                services.timer.after(QUIET_S + 1, services.watcher.wake)
+
+    def _shut_down(self, _: Any) -> None:
+        # Not on the loop's stack: run() goes on reading until the process ends.
+        threading.Thread(target=self.stop, name="paycodes-stop").start()
+
+    # --- life ---
+
+    def run(self) -> None:
+        """Until stdin ends: lightningd is gone, or has had enough of us."""
+        super().run()
+        self.stop()
+
+    def stop(self) -> None:
+        """Bring what is under way to the disk and end the process, without waiting for threads that the network
+        holds.
+        """
+        services, self._services = self._services, None
+        self._why_not = "the plugin is stopping"
+        if services is not None:
+            services.stop()
+        self._pools.stop()
+        os._exit(0)
+
+
+class _Once:
+    """A callable that does its work at the first call only, whichever thread makes it."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._free = threading.Lock()
+
+    def __call__(self) -> None:
+        if self._free.acquire(blocking=False):
+            self._work()
+
+
+def _dispatched_elsewhere(**_: Any) -> None:
+    """Stands in pyln's tables for hooks and subscriptions, which `PaycodesPlugin` dispatches itself."""
+
+
+def _checked(params: Any) -> tuple[str, Any]:
+    """The command that `check` is about, and its parameters."""
+    if isinstance(params, Mapping):
+        name = params.get("command_to_check")
+        given: Any = {key: value for key, value in params.items() if key != "command_to_check"}
+    else:
+        name, given = (params[0], params[1:]) if params else (None, [])
+    if name not in COMMANDS:
+        raise BadParameter("command_to_check: it is not a method of this plugin")
+    return name, given
+
+
+def _slot_of(payment: Any) -> Slot | None:
+    """The slot whose label a hook or notification names; None when it is not ours or not as expected."""
+    label = payment.get("label") if isinstance(payment, Mapping) else None
+    return parse_label(label) if isinstance(label, str) else None
+
+
+def _settings(options: Mapping[str, Any], directory: Path) -> Settings:
+    interval = options["paycodes-reconcile-interval"]
+    if not 1 <= int(interval) <= 7 * 24 * 3600:
+        raise BadParameter("paycodes-reconcile-interval: give 1 to 604800 seconds")
+    return Settings(database=directory / (options["paycodes-db"] or _DATABASE), reconcile_interval_s=int(interval))

@@ -1,0 +1,1 @@
+"""What the plugin does: core decisions, carried out on the store and the node."""

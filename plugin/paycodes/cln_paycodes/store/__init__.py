@@ -1,0 +1,1 @@
+"""The sidecar database: SQL in, frozen records out. Nothing outside this package touches SQLite."""

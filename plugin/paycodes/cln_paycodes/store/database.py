@@ -1,0 +1,114 @@
+"""Opening the sidecar: every check that must pass before a byte of it is changed.
+
+Order: the path can be used, no other process has the sidecar, the file is empty or a whole SQLite database of ours
+and not of a newer plugin; only then migrations run. A file that fails a check is left as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from ..errors import SidecarUnavailable
+from .schema import APPLICATION_ID, migrations
+
+#: STRICT tables came with it (November 2021).
+_OLDEST_SQLITE = (3, 37, 0)
+
+_MIGRATIONS_TABLE = "_sqlite_migrations"
+
+
+class Sidecar:
+    """The open file, its lock, and the way to get connections to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises SidecarUnavailable, saying what to do; the file is then untouched."""
+        self.path = path
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise SidecarUnavailable(
+                f"SQLite {sqlite3.sqlite_version} is too old: the plugin's Python needs 3.37 or newer"
+            )
+        self._lock_fd = _take_lock(path)
+        try:
+            _refuse_foreign_file(path)
+            self._create_private(path)
+            self.writer = self._connect()
+            self.writer.execute("PRAGMA journal_mode = WAL")
+            self.writer.execute("PRAGMA synchronous = FULL")
+            migrations.apply(Database(self.writer, execute_plugins=False))
+        except (sqlite3.Error, OSError) as e:
+            self._unlock()
+            raise SidecarUnavailable(f"cannot open the sidecar {path}: {e}") from e
+        except SidecarUnavailable:
+            self._unlock()
+            raise
+
+    @staticmethod
+    def _create_private(path: Path) -> None:
+        """Mode 0600 from its first moment; WAL and shared memory files inherit it."""
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        path.chmod(0o600)
+
+    def _connect(self) -> sqlite3.Connection:
+        conn = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
+        conn.execute("PRAGMA foreign_keys = ON")
+        return conn
+
+    def reader(self) -> sqlite3.Connection:
+        """A connection that cannot write, for one thread."""
+        conn = self._connect()
+        conn.execute("PRAGMA query_only = ON")
+        return conn
+
+    def close(self) -> None:
+        self.writer.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        os.close(self._lock_fd)
+
+
+def _take_lock(path: Path) -> int:
+    """One plugin process per sidecar; the kernel gives the lock back when the process ends, however it ends."""
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        fd = os.open(lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise SidecarUnavailable(
+            f"cannot use the sidecar path {path}: {e.strerror}; set paycodes-db to a file in a writable directory"
+        ) from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(fd)
+        raise SidecarUnavailable(f"another process has the sidecar {path}: stop it first") from e
+    return fd
+
+
+def _refuse_foreign_file(path: Path) -> None:
+    """Look at an existing file without changing it; SidecarUnavailable unless it is ours and readable."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    advice = "move it away (reconcile full=true rebuilds the books from the node) or set paycodes-db"
+    try:
+        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            ours = conn.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+            if not ours:
+                raise SidecarUnavailable(f"{path} is not a sidecar of this plugin: {advice}")
+            if conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise SidecarUnavailable(f"the sidecar {path} is damaged: {advice}")
+            applied = {row[0] for row in conn.execute(f"SELECT name FROM {_MIGRATIONS_TABLE}")}
+        finally:
+            conn.close()
+    except sqlite3.Error as e:
+        raise SidecarUnavailable(f"the sidecar {path} is damaged or not SQLite ({e}): {advice}") from e
+    known = {migration.name for migration in migrations.pending(Database(memory=True))}
+    if newer := applied - known:
+        raise SidecarUnavailable(
+            f"the sidecar {path} was written by a newer version ({', '.join(sorted(newer))}): upgrade the plugin"
+        )

@@ -1,0 +1,107 @@
+"""The table of endpoints: receivers of events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..core.records import Endpoint, EndpointStatus
+from .store import Sql
+
+_COLUMNS = (
+    "endpoint_id, url, events, paycode_id, sealed_secrets, status, since, mirrored, failing_since, last_error,"
+    " last_success_at, created_at, updated_at"
+)
+_SELECT = f"SELECT {_COLUMNS} FROM endpoints"
+
+
+def _record(row: tuple[Any, ...]) -> Endpoint:
+    (endpoint_id, url, events, paycode_id, sealed_secrets, status, since, mirrored, failing_since, last_error,
+     last_success_at, created_at, updated_at) = row  # fmt: skip
+    return Endpoint(
+        endpoint_id=endpoint_id,
+        url=url,
+        events=None if events is None else tuple(json.loads(events)),
+        paycode_id=paycode_id,
+        sealed_secrets=tuple(json.loads(sealed_secrets)),
+        status=EndpointStatus(status),
+        since=since,
+        mirrored=bool(mirrored),
+        failing_since=failing_since,
+        last_error=last_error,
+        last_success_at=last_success_at,
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+def by_id(sql: Sql, endpoint_id: str) -> Endpoint | None:
+    row = sql.execute(f"{_SELECT} WHERE endpoint_id = ?", (endpoint_id,)).fetchone()
+    return None if row is None else _record(row)
+
+
+def every(sql: Sql) -> list[Endpoint]:
+    return [_record(row) for row in sql.execute(f"{_SELECT} ORDER BY created_at, rowid")]
+
+
+def unmirrored(sql: Sql) -> list[Endpoint]:
+    """Endpoints whose definition in the node's datastore is not the one here."""
+    return [_record(row) for row in sql.execute(f"{_SELECT} WHERE NOT mirrored")]
+
+
+def save(sql: Sql, endpoint: Endpoint) -> None:
+    """Insert the endpoint, or replace what it was."""
+    columns = {
+        "endpoint_id": endpoint.endpoint_id,
+        "url": endpoint.url,
+        "events": None if endpoint.events is None else json.dumps(endpoint.events),
+        "paycode_id": endpoint.paycode_id,
+        "sealed_secrets": json.dumps(endpoint.sealed_secrets),
+        "status": str(endpoint.status),
+        "since": endpoint.since,
+        "mirrored": endpoint.mirrored,
+        "failing_since": endpoint.failing_since,
+        "last_error": endpoint.last_error,
+        "last_success_at": endpoint.last_success_at,
+        "created_at": endpoint.created_at,
+        "updated_at": endpoint.updated_at,
+    }
+    assignments = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "endpoint_id")
+    sql.execute(
+        f"INSERT INTO endpoints ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        f" ON CONFLICT (endpoint_id) DO UPDATE SET {assignments}",
+        tuple(columns.values()),
+    )
+
+
+def mark_mirrored(sql: Sql, endpoint_id: str) -> None:
+    """The node's datastore has this definition."""
+    sql.execute("UPDATE endpoints SET mirrored = 1 WHERE endpoint_id = ?", (endpoint_id,))
+
+
+def record_success(sql: Sql, endpoint_id: str, *, now: int) -> None:
+    sql.execute(
+        "UPDATE endpoints SET failing_since = NULL, last_error = NULL, last_success_at = ?,"
+        " status = iif(status = 'failing', 'active', status) WHERE endpoint_id = ?",
+        (now, endpoint_id),
+    )
+
+
+def record_failure(sql: Sql, endpoint_id: str, *, error: str, now: int) -> None:
+    sql.execute(
+        "UPDATE endpoints SET failing_since = coalesce(failing_since, ?), last_error = ?,"
+        " status = iif(status = 'active', 'failing', status) WHERE endpoint_id = ?",
+        (now, error, endpoint_id),
+    )
+
+
+def remove(sql: Sql, endpoint_id: str) -> None:
+    """Forget the endpoint and its deliveries."""
+    sql.execute("DELETE FROM endpoints WHERE endpoint_id = ?", (endpoint_id,))
+
+
+def set_status(sql: Sql, endpoint_id: str, status: EndpointStatus, *, now: int) -> None:
+    sql.execute(
+        "UPDATE endpoints SET status = ?, mirrored = 0, updated_at = ? WHERE endpoint_id = ?",
+        (str(status), now, endpoint_id),
+    )

@@ -1,0 +1,221 @@
+"""The table of invoices: the only place that changes an invoice's state, by the table in `core/states.py`.
+
+Every change keeps the sums of its code (`issued`, `paid`, `pending`, `received_msat`) in the same transaction, so that
+no question about a code ever counts rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.labels import Slot
+from ..core.records import Invoice
+from ..core.states import FINAL, IllegalMove, InvoiceStatus, move
+from . import paycodes
+from .store import Sql
+
+_COLUMNS = (
+    "sequence, paycode_id, idx, payment_hash, status, amount_msat, received_msat, bolt11, created_at,"
+    " expires_at, paid_at, moved_at, comment, payer_data, idempotency_key"
+)
+_SELECT = f"SELECT {_COLUMNS} FROM invoices"
+
+#: States in which an invoice was never handed out.
+_UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
+
+
+def _record(row: tuple[Any, ...]) -> Invoice:
+    (sequence, paycode_id, index, payment_hash, status, amount_msat, received_msat, bolt11, created_at,
+     expires_at, paid_at, moved_at, comment, payer_data, idempotency_key) = row  # fmt: skip
+    return Invoice(
+        sequence=sequence,
+        paycode_id=paycode_id,
+        index=index,
+        payment_hash=payment_hash,
+        status=InvoiceStatus(status),
+        amount_msat=amount_msat,
+        received_msat=received_msat,
+        bolt11=bolt11,
+        created_at=created_at,
+        expires_at=expires_at,
+        paid_at=paid_at,
+        moved_at=moved_at,
+        comment=comment,
+        payer_data=None if payer_data is None else json.loads(payer_data),
+        idempotency_key=idempotency_key,
+    )
+
+
+def _one(sql: Sql, where: str, *parameters: object) -> Invoice | None:
+    row = sql.execute(f"{_SELECT} WHERE {where}", parameters).fetchone()
+    return None if row is None else _record(row)
+
+
+def by_slot(sql: Sql, slot: Slot) -> Invoice | None:
+    return _one(sql, "paycode_id = ? AND idx = ?", slot.paycode_id, slot.index)
+
+
+def by_slots(sql: Sql, slots: Iterable[Slot]) -> dict[Slot, Invoice]:
+    """The rows of many slots; one that has none is absent."""
+    wanted = json.dumps([(slot.paycode_id, slot.index) for slot in slots])
+    rows = sql.execute(
+        f"SELECT {_COLUMNS} FROM json_each(?) AS w JOIN invoices"
+        " ON paycode_id = json_extract(w.value, '$[0]') AND idx = json_extract(w.value, '$[1]')",
+        (wanted,),
+    )
+    return {invoice.slot: invoice for invoice in map(_record, rows)}
+
+
+def last_index(sql: Sql, paycode_id: str) -> int:
+    """The highest index that has a row, 0 when there is none."""
+    row = sql.execute("SELECT max(idx) FROM invoices WHERE paycode_id = ?", (paycode_id,)).fetchone()
+    return int(row[0] or 0)
+
+
+def by_hash(sql: Sql, payment_hash: str) -> Invoice | None:
+    return _one(sql, "payment_hash = ?", payment_hash)
+
+
+def by_idempotency_key(sql: Sql, paycode_id: str, key: str) -> Invoice | None:
+    return _one(sql, "paycode_id = ? AND idempotency_key = ?", paycode_id, key)
+
+
+def page(
+    sql: Sql,
+    *,
+    paycode_id: str | None = None,
+    index: int | None = None,
+    payment_hash: str | None = None,
+    status: InvoiceStatus | None = None,
+    start: int = 0,
+    limit: int,
+) -> list[Invoice]:
+    """Invoices in order of creation from sequence `start` on."""
+    where, parameters = ["sequence >= ?"], [start]  # type: list[str], list[Any]
+    for column, value in (
+        ("paycode_id", paycode_id),
+        ("idx", index),
+        ("payment_hash", payment_hash),
+        ("status", None if status is None else str(status)),
+    ):
+        if value is not None:
+            where.append(f"{column} = ?")
+            parameters.append(value)
+    rows = sql.execute(f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY sequence LIMIT ?", (*parameters, limit))
+    return [_record(row) for row in rows]
+
+
+def in_state(sql: Sql, status: InvoiceStatus, *, expired_at: int | None = None, limit: int = -1) -> list[Invoice]:
+    """Open invoices in one state, the earliest to expire first; with `expired_at` only those past their time."""
+    until = (1 << 62) if expired_at is None else expired_at
+    rows = sql.execute(
+        f"{_SELECT} WHERE status = ? AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')"
+        " AND expires_at <= ? ORDER BY expires_at LIMIT ?",
+        (str(status), until, limit),
+    )
+    return [_record(row) for row in rows]
+
+
+def counts_by_status(sql: Sql) -> dict[str, int]:
+    return dict(sql.execute("SELECT status, count(*) FROM invoices GROUP BY status").fetchall())
+
+
+def insert(
+    sql: Sql,
+    slot: Slot,
+    *,
+    payment_hash: str,
+    status: InvoiceStatus,
+    amount_msat: int,
+    created_at: int,
+    expires_at: int,
+    moved_at: int,
+    bolt11: str | None = None,
+    received_msat: int | None = None,
+    paid_at: int | None = None,
+    comment: str | None = None,
+    payer_data: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Invoice:
+    """A new row in any state: `reserved` when it is made here, the node's word when it is found there."""
+    sql.execute(
+        "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
+        " created_at, expires_at, paid_at, moved_at, comment, payer_data, idempotency_key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            payment_hash,
+            slot.paycode_id,
+            slot.index,
+            str(status),
+            amount_msat,
+            received_msat,
+            bolt11,
+            created_at,
+            expires_at,
+            paid_at,
+            moved_at,
+            comment,
+            None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False),
+            idempotency_key,
+        ),
+    )
+    paycodes.raise_next_index(sql, slot.paycode_id, slot.index + 1)
+    paycodes.count(
+        sql,
+        slot.paycode_id,
+        issued=status not in _UNISSUED,
+        paid=status is InvoiceStatus.PAID,
+        pending=status not in FINAL,
+        received_msat=received_msat or 0,
+    )
+    return get(sql, slot)
+
+
+def change(
+    sql: Sql,
+    slot: Slot,
+    to: InvoiceStatus,
+    *,
+    now: int,
+    bolt11: str | None = None,
+    expires_at: int | None = None,
+    received_msat: int | None = None,
+    paid_at: int | None = None,
+) -> Invoice:
+    """Move one invoice to another state; raises IllegalMove when the table has no such move."""
+    before = get(sql, slot)
+    move(before.status, to)
+    sql.execute(
+        "UPDATE invoices SET status = ?, moved_at = ?, bolt11 = coalesce(bolt11, ?),"
+        " expires_at = coalesce(?, expires_at), received_msat = ?, paid_at = ?,"
+        " idempotency_key = iif(? = 'void', NULL, idempotency_key) WHERE paycode_id = ? AND idx = ?",
+        (str(to), now, bolt11, expires_at, received_msat, paid_at, str(to), slot.paycode_id, slot.index),
+    )
+    paycodes.count(
+        sql,
+        slot.paycode_id,
+        issued=(to not in _UNISSUED) - (before.status not in _UNISSUED),
+        paid=to is InvoiceStatus.PAID,
+        pending=(to not in FINAL) - (before.status not in FINAL),
+        received_msat=received_msat or 0,
+    )
+    return get(sql, slot)
+
+
+def get(sql: Sql, slot: Slot) -> Invoice:
+    """The row, which must exist."""
+    invoice = by_slot(sql, slot)
+    if invoice is None:
+        raise LookupError(f"no row for {slot.label}")
+    return invoice
+
+
+def forget(sql: Sql, slot: Slot) -> None:
+    """Remove a `reserved` row whose index turned out to belong to an invoice that the node has had before."""
+    before = get(sql, slot)
+    if before.status is not InvoiceStatus.RESERVED:
+        raise IllegalMove(f"an invoice in state {before.status} is never forgotten")
+    sql.execute("DELETE FROM invoices WHERE paycode_id = ? AND idx = ?", (slot.paycode_id, slot.index))
+    paycodes.count(sql, slot.paycode_id, pending=-1)

@@ -1,0 +1,133 @@
+"""One writer with group commit: many small transactions share one fsync.
+
+A job is a function of a `Transaction`. Jobs that wait together are run one after the other inside one SQLite
+transaction, each in a savepoint of its own, so that one that raises undoes only itself. A caller's future is done
+after the commit that holds its job is on disk, never before.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from ..errors import SidecarUnavailable
+
+T = TypeVar("T")
+
+#: Jobs that may share one commit: bounds how long the first of them waits.
+MOST_JOBS = 256
+
+
+class Transaction:
+    """What a job works with: SQL, and things to do once it is on disk."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._after: list[Callable[[], None]] = []
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        return self._conn.execute(sql, parameters)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Run `callback` in the writer's thread when the job is on disk; it must be short and must not raise."""
+        self._after.append(callback)
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    run: Callable[[Transaction], T]
+    future: Future[T] = field(default_factory=Future)
+    after: list[Callable[[], None]] = field(default_factory=list)
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Owns the writing connection and the one thread that uses it."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="paycodes-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, run: Callable[[Transaction], T]) -> Future[T]:
+        """The future is done when the job is on disk, or holds what it raised, or SidecarUnavailable."""
+        job: _Job[T] = _Job(run)
+        if self._closed:
+            job.future.set_exception(SidecarUnavailable("the sidecar is closed: the plugin is stopping"))
+        else:
+            self._queue.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Finish what is queued and stop."""
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            batch, stopping = self._next_batch()
+            if batch:
+                self._commit(batch)
+            if stopping:
+                return
+
+    def _next_batch(self) -> tuple[list[_Job[Any]], bool]:
+        batch: list[_Job[Any]] = []
+        try:
+            job = self._queue.get()
+            while job is not None:
+                batch.append(job)
+                if len(batch) == MOST_JOBS:
+                    return batch, False
+                job = self._queue.get_nowait()
+        except queue.Empty:
+            return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[_Job[Any]]) -> None:
+        try:
+            self._conn.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                self._run(job)
+            self._conn.execute("COMMIT")
+        except sqlite3.Error as e:
+            self._roll_back()
+            for job in batch:
+                unavailable = SidecarUnavailable(f"the sidecar cannot be written ({e}): nothing was changed")
+                unavailable.__cause__ = e
+                job.future.set_exception(unavailable)
+            return
+        for job in batch:
+            for callback in job.after:
+                callback()
+            if job.error is None:
+                job.future.set_result(job.result)
+            else:
+                job.future.set_exception(job.error)
+
+    def _run(self, job: _Job[Any]) -> None:
+        self._conn.execute("SAVEPOINT job")
+        transaction = Transaction(self._conn)
+        try:
+            job.result = job.run(transaction)
+        except sqlite3.OperationalError:
+            raise  # disk full, I/O error, locked: the whole commit fails
+        except BaseException as e:
+            self._conn.execute("ROLLBACK TO job")
+            job.error = e
+        else:
+            job.after = transaction._after
+        self._conn.execute("RELEASE job")
+
+    def _roll_back(self) -> None:
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
