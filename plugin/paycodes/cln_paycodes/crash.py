@@ -1,7 +1,8 @@
 """Named points at which a test lets the process die, as `kill -9` would.
 
 Each lies between an intent, a call or an outcome. They do nothing unless PAYCODES_CRASH_AT names one of them in
-the environment; a test runs the plugin once for every name in `POINTS`.
+the environment; a test runs the plugin once for every name in `POINTS`. With PAYCODES_CRASH_ONCE, the path of a file
+that does not exist yet, only the first process that gets there dies: the next one goes on where it left off.
 """
 
 from __future__ import annotations
@@ -33,5 +34,16 @@ if _ARMED is not None and _ARMED not in POINTS:
 
 def point(name: str) -> None:
     """Die here when the test says so."""
-    if name == _ARMED:
+    if name == _ARMED and _first():
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _first() -> bool:
+    mark = os.environ.get("PAYCODES_CRASH_ONCE")
+    if mark is None:
+        return True
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from .. import crash
 from ..core.answers import invoice_event
@@ -87,13 +88,19 @@ class Books:
                 assert fact is not None
                 after = self._adopt(tx, slot, fact, now)
             else:
-                after = self._move(tx, row, finding.to, fact, now)
+                after = self._move(tx, row, finding.to, fact)
             return self._tell(tx, after, now)
 
         return self._store.submit(job)
 
+    def change(self, tx: Transaction, slot: Slot, to: InvoiceStatus, **fields: Any) -> Invoice:
+        """Move one invoice, and tell those who wait for it once that is on disk."""
+        after = invoices.change(tx, slot, to, now=self._clock(), **fields)
+        tx.after_commit(lambda: self._changed(after))
+        return after
+
     def _adopt(self, tx: Transaction, slot: Slot, fact: NodeInvoice, now: int) -> Invoice:
-        return invoices.insert(
+        adopted = invoices.insert(
             tx,
             slot,
             payment_hash=fact.payment_hash,
@@ -106,17 +113,18 @@ class Books:
             paid_at=fact.paid_at,
             moved_at=now,
         )
+        tx.after_commit(lambda: self._changed(adopted))
+        return adopted
 
     def _move(self, tx: Transaction, row: Invoice, to: InvoiceStatus, fact: NodeInvoice | None, now: int) -> Invoice:
         bolt11 = None if fact is None else fact.bolt11
         expires_at = None if fact is None else fact.expires_at
         if row.status is _S.RESERVED and to not in (_S.ISSUED, _S.VOID):
-            invoices.change(tx, row.slot, _S.ISSUED, now=now, bolt11=bolt11, expires_at=expires_at)
-        return invoices.change(
+            self.change(tx, row.slot, _S.ISSUED, bolt11=bolt11, expires_at=expires_at)
+        return self.change(
             tx,
             row.slot,
             to,
-            now=now,
             bolt11=bolt11,
             expires_at=expires_at,
             received_msat=fact.received_msat if fact is not None and to is _S.PAID else None,
@@ -124,8 +132,7 @@ class Books:
         )
 
     def _tell(self, tx: Transaction, invoice: Invoice, now: int) -> bool:
-        """The event of the state that the invoice has just got, and the word to those who wait."""
-        tx.after_commit(lambda: self._changed(invoice))
+        """The event of the state that the invoice has just got; True when it is new."""
         event_type = _TOLD.get(invoice.status)
         if event_type is None:
             return False

@@ -180,16 +180,15 @@ class Issuing:
         except NodeRefused as e:
             if e.node_code in _TAKEN:
                 return self._take_over(row)
-            self._store.write(lambda tx: invoices.change(tx, row.slot, _S.VOID, now=self._clock()))
+            self._outcome(row, _S.VOID)
             raise
         crash.point("issue:called")
-        issued = self._store.write(
-            lambda tx: invoices.change(
-                tx, row.slot, _S.ISSUED, now=self._clock(), bolt11=answer.bolt11, expires_at=answer.expires_at
-            )
-        )
+        issued = self._outcome(row, _S.ISSUED, bolt11=answer.bolt11, expires_at=answer.expires_at)
         crash.point("issue:issued")
         return issued
+
+    def _outcome(self, row: Invoice, to: InvoiceStatus, **fields: Any) -> Invoice:
+        return self._store.write(lambda tx: self._books.change(tx, row.slot, to, **fields))
 
     def call_node(self, row: Invoice, *, expiry_s: int) -> Issued:
         """The node's `invoice` for a row; a connection lost on the way is tried once more (a repeat is harmless)."""
@@ -212,7 +211,7 @@ class Issuing:
         fact = self._node.invoice_by_label(row.label)
         if fact is None or fact.payment_hash != row.payment_hash:
             # The preimage is under a foreign label, or the label has a foreign preimage: the index is burned.
-            self._store.write(lambda tx: invoices.change(tx, row.slot, _S.VOID, now=self._clock()))
+            self._outcome(row, _S.VOID)
             raise _IndexTaken
         if fact.amount_msat == row.amount_msat and fact.status == "unpaid":
             settled = self._books.settle_with_node(row.slot)

@@ -50,7 +50,7 @@ class Payments:
         def job(tx: Transaction) -> None:
             row = invoices.by_slot(tx, slot)
             if row is not None and row.status is InvoiceStatus.ISSUED:
-                invoices.change(tx, slot, InvoiceStatus.PAYING, now=self._clock())
+                self._books.change(tx, slot, InvoiceStatus.PAYING)
 
         future = self._store.submit(job)
         future.add_done_callback(lambda _: crash.point("hook:intent"))
