@@ -116,7 +116,7 @@ class Books:
         tx.after_commit(lambda: self._changed(adopted))
         return adopted
 
-    def _move(self, tx: Transaction, row: Invoice, to: InvoiceStatus, fact: NodeInvoice | None, now: int) -> Invoice:
+    def _move(self, tx: Transaction, row: Invoice, to: InvoiceStatus, fact: NodeInvoice | None) -> Invoice:
         bolt11 = None if fact is None else fact.bolt11
         expires_at = None if fact is None else fact.expires_at
         if row.status is _S.RESERVED and to not in (_S.ISSUED, _S.VOID):
