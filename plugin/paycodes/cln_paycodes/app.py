@@ -13,8 +13,12 @@ from typing import Any
 
 from . import __version__
 from .core.keys import SEED_LABEL
+from .core.links import Links
+from .core.records import Paycode
 from .core.seal import SEAL_LABEL, Seal
 from .errors import BadParameter
+from .http.doors import Doors
+from .http.settings import HttpSettings
 from .node.lightningd import Lightningd
 from .services.books import Books
 from .services.delivery import Deliveries
@@ -39,6 +43,7 @@ class Settings:
     database: Path
     #: seconds between two incremental runs of `reconcile`
     reconcile_interval_s: int
+    http: HttpSettings
 
 
 def now() -> int:
@@ -92,6 +97,17 @@ class Services:
             clock=now,
         )
         self.watcher = Watcher(self.reconciler, node, interval_s=settings.reconcile_interval_s)
+        #: the public addresses of codes, when the operator told us ours
+        self.links = None if settings.http.url is None else Links(settings.http.url)
+        self.doors = Doors(
+            settings.http,
+            self.store,
+            self.issuing,
+            self.waiters,
+            clock=now,
+            info=self.info,
+            is_healthy=self.is_healthy,
+        )
 
     def _require_same_node(self, node_id: str) -> None:
         """A sidecar belongs to one node: another one's would be judged by the wrong keys."""
@@ -108,9 +124,11 @@ class Services:
         """Deliver what is due, and look what happened while the plugin was away."""
         self.deliveries.refresh()
         self.watcher.start()
+        self.doors.open()
 
     def stop(self) -> None:
         """Bring what is under way to the disk and let go of the sidecar."""
+        self.doors.close()
         self.watcher.stop()
         self.waiters.close()
         self.deliveries.stop()
@@ -131,6 +149,15 @@ class Services:
         self.deliveries.wake()
         return made
 
+    def is_healthy(self) -> bool:
+        """The sidecar answers, and the last look at the node came to its end."""
+        self.store.read(cursors.every)
+        return self.watcher.last_error is None
+
+    def public_fields(self, paycode: Paycode) -> dict[str, Any]:
+        """What a paycode in a result has because of its public address."""
+        return {} if self.links is None else self.links.answer(paycode, None)
+
     def info(self) -> dict[str, Any]:
         """The answer of `getpaycodesinfo`."""
         backlog, oldest = self.store.read(outbox.backlog)
@@ -148,6 +175,7 @@ class Services:
             },
             "cursors": self.store.read(cursors.every),
             "last_reconcile": None if last is None else {"at": self.reconciler.last_at, **last.answer()},
+            "listening": self.doors.addresses,
             "warnings": self._warnings(),
         }
 
@@ -162,6 +190,7 @@ class Services:
         for endpoint in self.store.read(endpoints.every):
             if str(endpoint.status) in ("failing", "disabled"):
                 warnings.append(f"endpoint {endpoint.endpoint_id} is {endpoint.status}: {endpoint.last_error}")
+        warnings += self.doors.warnings
         unmirrored = len(self.registry.unmirrored()) + len(self.endpoints.unmirrored())
         if unmirrored:
             warnings.append(f"{unmirrored} definitions are not in the node's datastore yet: run reconcile")

@@ -86,6 +86,10 @@ _TERMS = (
 # --- paycodes ---
 
 
+def _paycode_answer(services: Services, paycode: Paycode) -> Answer:
+    return {**paycode_answer(paycode), **services.public_fields(paycode)}
+
+
 def _apply_terms(terms: Terms, given: dict[str, Any]) -> Terms:
     """The terms with what was given changed: an empty `user`, a `max_msat` or `max_pending` of 0 take it away."""
     changes = dict(given)
@@ -115,7 +119,7 @@ def paycode_create(
         check_endpoint_url(webhook)
     terms = _apply_terms(Terms(label=label, description=given.pop("description", label)), given)
     paycode, created = services.registry.create(terms, root_key=root_key)
-    answer = {**paycode_answer(paycode), "created": created}
+    answer = {**_paycode_answer(services, paycode), "created": created}
     if webhook is not None and (endpoint := _webhook_of(services, paycode, webhook)) is not None:
         answer["webhook"] = endpoint
     return answer
@@ -134,7 +138,7 @@ def paycode_update(services: Services, paycode: str, webhook: str | None = None,
     if webhook is not None:
         check_endpoint_url(webhook)
     updated = services.registry.update(paycode, lambda terms: _apply_terms(terms, given))
-    answer = paycode_answer(updated)
+    answer = _paycode_answer(services, updated)
     if webhook is not None and (endpoint := _webhook_of(services, updated, webhook)) is not None:
         answer["webhook"] = endpoint
     return answer
@@ -142,18 +146,18 @@ def paycode_update(services: Services, paycode: str, webhook: str | None = None,
 
 @_command("paycode-disable", Pool.NODE, _PAYCODE)
 def paycode_disable(services: Services, paycode: str) -> Answer:
-    return paycode_answer(services.registry.set_status(paycode, PaycodeStatus.DISABLED))
+    return _paycode_answer(services, services.registry.set_status(paycode, PaycodeStatus.DISABLED))
 
 
 @_command("paycode-enable", Pool.NODE, _PAYCODE)
 def paycode_enable(services: Services, paycode: str) -> Answer:
-    return paycode_answer(services.registry.set_status(paycode, PaycodeStatus.ACTIVE))
+    return _paycode_answer(services, services.registry.set_status(paycode, PaycodeStatus.ACTIVE))
 
 
 @_command("listpaycodes", Pool.QUICK, _OPTIONAL_PAYCODE)
 def listpaycodes(services: Services, paycode: str | None = None) -> Answer:
     found = services.store.read(paycodes.every) if paycode is None else [services.registry.find(paycode)]
-    return {"paycodes": [paycode_answer(record) for record in found]}
+    return {"paycodes": [_paycode_answer(services, record) for record in found]}
 
 
 # --- invoices ---

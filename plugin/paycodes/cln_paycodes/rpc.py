@@ -25,6 +25,7 @@ from .commands import COMMANDS, Command, Pool
 from .core.labels import Slot, parse_label
 from .core.outgoing import QUIET_S
 from .errors import BadParameter, PaycodesError, SidecarUnavailable, describe
+from .http.settings import RATE_LIMIT, read_settings
 from .node.lightningd import Lightningd
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,16 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             "seconds between two runs of reconcile that nothing else asked for",
             opt_type="int",
         )
+        self.add_option("paycodes-listen", "", "address:port for wallets and payers over HTTP (default: none)")
+        self.add_option("paycodes-url", "", "the public base URL of paycodes-listen, as wallets reach it")
+        self.add_option("paycodes-trust-proxy", "", "addresses of proxies whose X-Forwarded-For counts, with commas")
+        self.add_option(
+            "paycodes-rate-limit",
+            RATE_LIMIT,
+            "invoices a minute that one address may ask for over HTTP, 0 for no limit",
+            opt_type="int",
+        )
+        self.add_option("paycodes-metrics-listen", "", "address:port for Prometheus metrics (default: none)")
         self._topics: dict[str, Callable[[Any], None]] = {
             "invoice_payment": self._invoice_paid,
             "sendpay_success": self._outgoing_changed,
@@ -287,4 +298,8 @@ def _settings(options: Mapping[str, Any], directory: Path) -> Settings:
     interval = options["paycodes-reconcile-interval"]
     if not 1 <= int(interval) <= 7 * 24 * 3600:
         raise BadParameter("paycodes-reconcile-interval: give 1 to 604800 seconds")
-    return Settings(database=directory / (options["paycodes-db"] or _DATABASE), reconcile_interval_s=int(interval))
+    return Settings(
+        database=directory / (options["paycodes-db"] or _DATABASE),
+        reconcile_interval_s=int(interval),
+        http=read_settings(options),
+    )

@@ -17,3 +17,16 @@ def timestamp_of(bolt11: str) -> int:
     for character in data:
         value = value << 5 | _CHARSET.index(character)
     return value
+
+
+def commits_to_hash(bolt11: str) -> bool:
+    """The invoice has the hash of its description (tag `h`) in place of the text; ValueError when it cannot be read."""
+    words = [_CHARSET.index(character) for character in bolt11.lower().rpartition("1")[2]]
+    # Behind the tagged fields come a signature of 104 words and a checksum of six.
+    at, end = _TIMESTAMP_CHARS, len(words) - 110
+    while at + 3 <= end:
+        tag, length = words[at], words[at + 1] << 5 | words[at + 2]
+        if _CHARSET[tag] == "h":
+            return True
+        at += 3 + length
+    return False

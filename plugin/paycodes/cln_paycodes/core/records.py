@@ -56,6 +56,10 @@ class Invoice:
     comment: str | None
     payer_data: dict[str, Any] | None
     idempotency_key: str | None
+    #: what the invoice says or commits to; None when it is not known (an older row)
+    description: str | None
+    #: it has only the hash of that (LUD-06)
+    description_hashed: bool
 
     @property
     def slot(self) -> Slot:
@@ -91,7 +95,7 @@ class Endpoint:
     #: its secrets, sealed, the oldest first
     sealed_secrets: tuple[str, ...]
     status: EndpointStatus
-    #: unix seconds; events that became true before are not sent to it (a rebuilt sidecar needs to know)
+    #: unix seconds; a rebuilt sidecar does not send it what became true before
     since: int
     mirrored: bool
     failing_since: int | None
@@ -99,6 +103,15 @@ class Endpoint:
     last_success_at: int | None
     created_at: int
     updated_at: int
+    #: user and password, or token, of a NATS server, sealed
+    sealed_credentials: str | None = None
+    #: unix seconds; until then the older secrets sign beside the newest
+    old_secrets_until: int = 0
+    #: failed attempts since the last success
+    failures: int = 0
+    last_failure_at: int | None = None
+    #: unix seconds before which nothing is sent to it
+    resume_at: int = 0
 
 
 class DeliveryStatus(str, Enum):

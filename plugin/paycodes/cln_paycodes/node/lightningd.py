@@ -54,13 +54,21 @@ class Lightningd:
                 raise
 
     def create_invoice(
-        self, *, label: str, amount_msat: int, description: str, expiry_s: int, preimage: bytes
+        self,
+        *,
+        label: str,
+        amount_msat: int,
+        description: str,
+        description_hashed: bool,
+        expiry_s: int,
+        preimage: bytes,
     ) -> Issued:
         answer = self._call(
             "invoice",
             amount_msat=amount_msat,
             label=label,
             description=description,
+            deschashonly=description_hashed,
             expiry=expiry_s,
             preimage=preimage.hex(),
         )

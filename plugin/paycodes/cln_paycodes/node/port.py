@@ -53,8 +53,16 @@ class Node(Protocol):
         """Remove one leaf; one that is not there is no error."""
 
     def create_invoice(
-        self, *, label: str, amount_msat: int, description: str, expiry_s: int, preimage: bytes
-    ) -> Issued: ...
+        self,
+        *,
+        label: str,
+        amount_msat: int,
+        description: str,
+        description_hashed: bool,
+        expiry_s: int,
+        preimage: bytes,
+    ) -> Issued:
+        """An invoice with its description, or (`description_hashed`) with only the hash of it, of any length then."""
 
     def invoice_by_label(self, label: str) -> NodeInvoice | None: ...
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from .. import crash
 from ..core.answers import invoice_event
-from ..core.bolt11 import timestamp_of
+from ..core.bolt11 import commits_to_hash, timestamp_of
 from ..core.events import EventType
 from ..core.labels import Slot
+from ..core.lnurl import payer_data_of
 from ..core.reconciliation import STATUS_OF_NODE, Finding, judge
 from ..core.records import Invoice, NodeInvoice
 from ..core.states import InvoiceStatus
@@ -112,6 +113,9 @@ class Books:
             expires_at=fact.expires_at,
             paid_at=fact.paid_at,
             moved_at=now,
+            payer_data=payer_data_of(fact.description or ""),
+            description=fact.description,
+            description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
         )
         tx.after_commit(lambda: self._changed(adopted))
         return adopted

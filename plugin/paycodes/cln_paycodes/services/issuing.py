@@ -59,6 +59,8 @@ class Request:
     comment: str | None = None
     payer_data: dict[str, Any] | None = None
     idempotency_key: str | None = None
+    #: the text that the invoice commits to by its hash (LUD-06); None: it carries the code's description
+    hashed_description: str | None = None
 
     def __post_init__(self) -> None:
         if self.comment is not None:
@@ -139,6 +141,8 @@ class Issuing:
             comment=request.comment,
             payer_data=request.payer_data,
             idempotency_key=request.idempotency_key,
+            description=request.hashed_description or paycode.terms.description,
+            description_hashed=request.hashed_description is not None,
         )
 
     # --- call and outcome ---
@@ -197,7 +201,8 @@ class Issuing:
             self._node.create_invoice,
             label=row.label,
             amount_msat=row.amount_msat,
-            description=paycode.terms.description,
+            description=paycode.terms.description if row.description is None else row.description,
+            description_hashed=row.description_hashed,
             expiry_s=expiry_s,
             preimage=self._registry.root(paycode).invoice(row.index).preimage,
         )

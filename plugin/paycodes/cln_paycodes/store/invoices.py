@@ -18,7 +18,7 @@ from .store import Sql
 
 _COLUMNS = (
     "sequence, paycode_id, idx, payment_hash, status, amount_msat, received_msat, bolt11, created_at,"
-    " expires_at, paid_at, moved_at, comment, payer_data, idempotency_key"
+    " expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description, description_hashed"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 
@@ -28,7 +28,8 @@ _UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
 
 def _record(row: tuple[Any, ...]) -> Invoice:
     (sequence, paycode_id, index, payment_hash, status, amount_msat, received_msat, bolt11, created_at,
-     expires_at, paid_at, moved_at, comment, payer_data, idempotency_key) = row  # fmt: skip
+     expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description,
+     description_hashed) = row  # fmt: skip
     return Invoice(
         sequence=sequence,
         paycode_id=paycode_id,
@@ -45,6 +46,8 @@ def _record(row: tuple[Any, ...]) -> Invoice:
         comment=comment,
         payer_data=None if payer_data is None else json.loads(payer_data),
         idempotency_key=idempotency_key,
+        description=description,
+        description_hashed=bool(description_hashed),
     )
 
 
@@ -138,12 +141,14 @@ def insert(
     comment: str | None = None,
     payer_data: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
+    description: str | None = None,
+    description_hashed: bool = False,
 ) -> Invoice:
     """A new row in any state: `reserved` when it is made here, the node's word when it is found there."""
     sql.execute(
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
-        " created_at, expires_at, paid_at, moved_at, comment, payer_data, idempotency_key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " created_at, expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description,"
+        " description_hashed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             payment_hash,
             slot.paycode_id,
@@ -159,6 +164,8 @@ def insert(
             comment,
             None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False),
             idempotency_key,
+            description,
+            description_hashed,
         ),
     )
     paycodes.raise_next_index(sql, slot.paycode_id, slot.index + 1)

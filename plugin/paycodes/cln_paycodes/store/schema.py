@@ -18,8 +18,7 @@ APPLICATION_ID = 0x50617943
 def m001_books(db: Database) -> None:
     _run(
         db,
-        f"""
-        PRAGMA application_id = {APPLICATION_ID};
+        """
         CREATE TABLE paycodes (
             paycode_id     TEXT PRIMARY KEY,
             number         INTEGER UNIQUE,
@@ -115,6 +114,38 @@ def m001_books(db: Database) -> None:
             name  TEXT PRIMARY KEY,
             value TEXT NOT NULL
         ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
+@migrations()
+def m002_http(db: Database) -> None:
+    _run(
+        db,
+        """
+        ALTER TABLE invoices ADD COLUMN description TEXT;
+        ALTER TABLE invoices ADD COLUMN description_hashed INTEGER NOT NULL DEFAULT 0;
+        """,
+    )
+
+
+@migrations()
+def m003_outbox(db: Database) -> None:
+    _run(
+        db,
+        """
+        ALTER TABLE endpoints ADD COLUMN sealed_credentials TEXT;
+        ALTER TABLE endpoints ADD COLUMN old_secrets_until INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE endpoints ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE endpoints ADD COLUMN last_failure_at INTEGER;
+        ALTER TABLE endpoints ADD COLUMN resume_at INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE endpoints ADD COLUMN end_untold INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX endpoints_end_untold ON endpoints (endpoint_id) WHERE end_untold;
+        CREATE TABLE pruned_events (
+            id TEXT PRIMARY KEY
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX events_by_type ON events (type, sequence);
+        UPDATE deliveries SET due_at = 0 WHERE attempts = 0;
         """,
     )
 
