@@ -11,8 +11,8 @@ def decline(reason: str) -> None:
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
         sys.exit(reason)
     decoder, received = json.JSONDecoder(), ""
-    while True:
-        received += sys.stdin.readline()
+    for line in sys.stdin:
+        received += line
         try:
             request, _ = decoder.raw_decode(received.lstrip())
         except ValueError:

@@ -100,7 +100,7 @@ def test_term_beyond_its_limits_is_refused_by_name(name: str, value: Any) -> Non
 
 def test_upper_limit_below_the_lower_is_refused() -> None:
     """No code is made that no amount fits."""
-    with pytest.raises(BadParameter, match="^max_msat: 999 is below min_msat 1000"):
+    with pytest.raises(BadParameter, match=r"^max_msat: 999 is below min_msat 1000"):
         replace(COFFEE, min_msat=1000, max_msat=999)
 
 

@@ -59,7 +59,7 @@ def test_http_url_with_a_host_is_taken(url: str) -> None:
 )
 def test_any_other_url_is_refused(url: str) -> None:
     """What is no http or https URL with a host, or holds a password, is refused by the parameter's name."""
-    with pytest.raises(BadParameter, match="^url: "):
+    with pytest.raises(BadParameter, match=r"^url: "):
         check_endpoint_url(url)
 
 

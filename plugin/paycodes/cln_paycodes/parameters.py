@@ -68,10 +68,14 @@ def usage(parameters: Sequence[Parameter]) -> str:
 
 
 def text(name: str, value: Any) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise BadParameter(f"{name}: give a string")
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise BadParameter(f"{name}: give a string")
+        value.encode()
+    except ValueError:  # half of a surrogate pair, or a number of thousands of digits
+        raise BadParameter(f"{name}: it is not valid Unicode text") from None
     if len(value) > _TEXT_CHARS:
         raise BadParameter(f"{name}: it is too long ({len(value)} characters)")
     return value
@@ -134,16 +138,17 @@ def names(name: str, value: Any) -> tuple[str, ...]:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadParameter(f"{name}: give an array of strings")
-    return tuple(dict.fromkeys(value))
+    return tuple(dict.fromkeys(text(name, item) for item in value))
 
 
 def json_object(name: str, value: Any) -> dict[str, Any]:
-    """A JSON object, or a string that holds one."""
-    if isinstance(value, str):
-        try:
+    """A JSON object, or a string that holds one; one that lightningd could not read in an answer is refused."""
+    try:
+        if isinstance(value, str):
             value = json.loads(value)
-        except ValueError:
-            raise BadParameter(f"{name}: it is not valid JSON; give an object") from None
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise BadParameter(f"{name}: it is not valid JSON; give an object") from None
     if not isinstance(value, dict):
         raise BadParameter(f"{name}: give a JSON object")
     return value

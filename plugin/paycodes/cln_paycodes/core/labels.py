@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_LABEL = re.compile(r"paycode/([0-9a-f]{64})/([1-9][0-9]{0,18})", re.ASCII)
+#: An index of at most 18 digits: it fits in SQLite's integer, and the one after it too.
+_LABEL = re.compile(r"paycode/([0-9a-f]{64})/([1-9][0-9]{0,17})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

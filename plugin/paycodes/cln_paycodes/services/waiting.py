@@ -40,12 +40,13 @@ class Waiters:
         future: Future[Invoice] = Future()
         with self._lock:
             self._waiting.setdefault(slot, []).append((until, future))
-        if timeout_s is not None:
-            self._timer.after(timeout_s, lambda: self._time_out(slot, future))
-        # Read after registering: a change in between wakes the future, one before is seen here.
+        # Read after registering: a change in between wakes the future, one before is seen here. The time starts only
+        # now, so that no timeout is too short to see what is there.
         invoice = self._read(slot)
         if invoice is not None:
             self.changed(invoice)
+        if timeout_s is not None and not future.done():
+            self._timer.after(timeout_s, lambda: self._time_out(slot, future))
         return future
 
     def changed(self, invoice: Invoice) -> None:

@@ -36,10 +36,7 @@ class Sidecar:
         try:
             _refuse_foreign_file(path)
             self._create_private(path)
-            self.writer = self._connect()
-            self.writer.execute("PRAGMA journal_mode = WAL")
-            self.writer.execute("PRAGMA synchronous = FULL")
-            migrations.apply(Database(self.writer, execute_plugins=False))
+            self.writer = self._open_writer()
         except (sqlite3.Error, OSError) as e:
             self._unlock()
             raise SidecarUnavailable(f"cannot open the sidecar {path}: {e}") from e
@@ -52,6 +49,20 @@ class Sidecar:
         """Mode 0600 from its first moment; WAL and shared memory files inherit it."""
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
+
+    def _open_writer(self) -> sqlite3.Connection:
+        """The writing connection to a file with every migration applied."""
+        conn = self._connect()
+        try:
+            # First of all: a file that a crash left behind half made is then known as ours.
+            conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            conn.execute("PRAGMA journal_mode = WAL")
+            conn.execute("PRAGMA synchronous = FULL")
+            migrations.apply(Database(conn, execute_plugins=False))
+        except BaseException:
+            conn.close()
+            raise
+        return conn
 
     def _connect(self) -> sqlite3.Connection:
         conn = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5)
@@ -94,15 +105,18 @@ def _refuse_foreign_file(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     advice = "move it away (reconcile full=true rebuilds the books from the node) or set paycodes-db"
+    # Without a WAL beside it the file alone is the database, and nothing is made beside it by looking.
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
     try:
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        conn = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
         try:
             ours = conn.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
             if not ours:
                 raise SidecarUnavailable(f"{path} is not a sidecar of this plugin: {advice}")
             if conn.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise SidecarUnavailable(f"the sidecar {path} is damaged: {advice}")
-            applied = {row[0] for row in conn.execute(f"SELECT name FROM {_MIGRATIONS_TABLE}")}
+            made = conn.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_MIGRATIONS_TABLE,)).fetchone()
+            applied = {row[0] for row in conn.execute(f"SELECT name FROM {_MIGRATIONS_TABLE}")} if made else set()
         finally:
             conn.close()
     except sqlite3.Error as e:
