@@ -67,6 +67,7 @@ def m001_books(db: Database) -> None:
         CREATE INDEX invoices_open ON invoices (status, expires_at)
             WHERE status IN ('reserved', 'issued', 'paying', 'accepted', 'settling');
         CREATE INDEX invoices_by_status ON invoices (status, sequence);
+        CREATE INDEX invoices_by_code ON invoices (paycode_id, sequence);
         CREATE TABLE events (
             sequence   INTEGER PRIMARY KEY AUTOINCREMENT,
             id         TEXT NOT NULL UNIQUE,
