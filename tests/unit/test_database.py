@@ -209,7 +209,9 @@ def test_file_that_is_not_a_sound_sidecar_is_left_as_it_is(
     """It is refused with what to do, no byte of it and no file beside it changes, and the lock is given back."""
     make(path)
     path.chmod(0o644)
-    before = {file: (file.read_bytes(), file.stat().st_mode) for file in path.parent.iterdir() if file.suffix != ".lock"}
+    before = {
+        file: (file.read_bytes(), file.stat().st_mode) for file in path.parent.iterdir() if file.suffix != ".lock"
+    }
 
     with pytest.raises(SidecarUnavailable, match=message) as refused:
         Sidecar(path)
