@@ -9,6 +9,8 @@ from starlette.routing import Route
 
 from .context import Context
 from .lnurl_routes import LnurlRoutes
+from .page import refused_page
+from .page_routes import PageRoutes
 
 
 def application(context: Context) -> Starlette:
@@ -19,6 +21,12 @@ def application(context: Context) -> Starlette:
     return Starlette(
         routes=[
             *LnurlRoutes(context).routes(),
+            *PageRoutes(context).routes(),
             Route("/healthz", health),
-        ]
+        ],
+        exception_handlers={404: _not_found},
     )
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    return refused_page(status_code=404, verdict="Not found", why="there is nothing at this address")

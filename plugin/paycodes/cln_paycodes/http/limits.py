@@ -104,17 +104,20 @@ class Limits:
         self.refused["busy"] += 1
         return False
 
+    def has_stream_room(self, address: str) -> bool:
+        """For one more live page."""
+        if self.streams < STREAMS_MOST and self._streams[address] < STREAMS_PER_ADDRESS:
+            return True
+        self.refused["streams"] += 1
+        return False
+
     @contextmanager
-    def stream(self, address: str) -> Iterator[bool]:
-        """Counts a live page while it is open; False when there is no room for it."""
-        if self.streams >= STREAMS_MOST or self._streams[address] >= STREAMS_PER_ADDRESS:
-            self.refused["streams"] += 1
-            yield False
-            return
+    def stream(self, address: str) -> Iterator[None]:
+        """Counts a live page while it is open."""
         self.streams += 1
         self._streams[address] += 1
         try:
-            yield True
+            yield
         finally:
             self.streams -= 1
             self._streams[address] -= 1
