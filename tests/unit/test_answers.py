@@ -12,8 +12,8 @@ from cln_paycodes.core.answers import (
     event_answer,
     invoice_answer,
     invoice_event,
-    payment_event,
     paycode_answer,
+    payment_event,
 )
 from cln_paycodes.core.events import EventType, event_id
 from cln_paycodes.core.outgoing import OutgoingOutcome
@@ -123,31 +123,34 @@ def test_what_a_reserved_invoice_lacks_is_absent() -> None:
     assert None not in answer.values()
 
 
+ENDPOINT = Endpoint(
+    endpoint_id="ep_0123456789abcdef",
+    url="https://shop.example/paid",
+    events=("invoice.paid",),
+    paycode_id=SLOT.paycode_id,
+    sealed_secrets=("c2VhbGVk",),
+    status=EndpointStatus.FAILING,
+    since=NOW,
+    mirrored=True,
+    failing_since=NOW,
+    last_error="503",
+    last_success_at=None,
+    created_at=NOW,
+    updated_at=NOW,
+)
+
+
 def test_endpoint_shows_no_secret() -> None:
     """A webhook in a list has its state and not its secrets."""
-    endpoint = Endpoint(
-        endpoint_id="ep_0123456789abcdef",
-        url="https://shop.example/paid",
-        events=("invoice.paid",),
-        paycode_id=SLOT.paycode_id,
-        sealed_secrets=("c2VhbGVk",),
-        status=EndpointStatus.FAILING,
-        since=NOW,
-        mirrored=True,
-        failing_since=NOW,
-        last_error="503",
-        last_success_at=None,
-        created_at=NOW,
-        updated_at=NOW,
-    )
-
-    assert endpoint_answer(endpoint, pending=3) == {
+    assert endpoint_answer(ENDPOINT, pending=3, exhausted=1) == {
         "endpoint": "ep_0123456789abcdef",
         "url": "https://shop.example/paid",
         "events": ["invoice.paid"],
         "paycode_id": SLOT.paycode_id,
         "status": "failing",
         "pending": 3,
+        "exhausted": 1,
+        "failing_since": NOW,
         "created_at": NOW,
         "last_error": "503",
         "last_success_at": None,
@@ -158,7 +161,7 @@ def _delivery(**changes: Any) -> Delivery:
     return replace(
         Delivery(
             sequence=4,
-            endpoint_id="ep_1",
+            endpoint_id=ENDPOINT.endpoint_id,
             status=DeliveryStatus.PENDING,
             attempts=2,
             due_at=NOW + 5,
@@ -177,7 +180,7 @@ def test_event_comes_with_its_deliveries() -> None:
         sequence=4, id="evt_1", type="invoice.paid", subject="s", paycode_id=None, timestamp=NOW, data={"index": 1}
     )
 
-    assert event_answer(event, [_delivery()]) == {
+    assert event_answer(event, [_delivery()], {ENDPOINT.endpoint_id: ENDPOINT}) == {
         "id": "evt_1",
         "sequence": 4,
         "type": "invoice.paid",
@@ -185,10 +188,11 @@ def test_event_comes_with_its_deliveries() -> None:
         "data": {"index": 1},
         "deliveries": [
             {
-                "endpoint": "ep_1",
+                "endpoint": ENDPOINT.endpoint_id,
                 "status": "pending",
                 "attempts": 2,
                 "due_at": NOW + 5,
+                "why": "busy",
                 "last_attempt_at": NOW,
                 "last_status": 503,
                 "last_error": "busy",
@@ -199,10 +203,36 @@ def test_event_comes_with_its_deliveries() -> None:
 
 def test_delivered_event_is_not_due() -> None:
     """What was acknowledged says when, and has no next attempt."""
-    answer = delivery_answer(_delivery(status=DeliveryStatus.DELIVERED, delivered_at=NOW + 1, last_error=None))
+    answer = delivery_answer(
+        _delivery(status=DeliveryStatus.DELIVERED, delivered_at=NOW + 1, last_error=None), ENDPOINT
+    )
 
     assert answer["delivered_at"] == NOW + 1
-    assert "due_at" not in answer
+    assert {"due_at", "why"}.isdisjoint(answer)
+
+
+UNTRIED: dict[str, Any] = {"attempts": 0, "due_at": 0, "last_attempt_at": None, "last_status": None, "last_error": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "why"),
+    [
+        (UNTRIED, EndpointStatus.ACTIVE, "it is on its way"),
+        (UNTRIED, EndpointStatus.FAILING, "it waits for the endpoint, which fails: 503"),
+        (UNTRIED, EndpointStatus.PAUSED, "the endpoint is paused"),
+        ({}, EndpointStatus.DISABLED, "the endpoint is disabled: 503"),
+        (
+            {"status": DeliveryStatus.EXHAUSTED, "attempts": 10},
+            EndpointStatus.ACTIVE,
+            "given up after 10 attempts: busy",
+        ),
+    ],
+)
+def test_event_that_has_not_arrived_says_why(changes: dict[str, Any], status: EndpointStatus, why: str) -> None:
+    """Each delivery that is not acknowledged names what keeps it, the endpoint's state before its own."""
+    answer = delivery_answer(_delivery(**changes), replace(ENDPOINT, status=status))
+
+    assert answer["why"] == why
 
 
 def test_event_of_a_paid_invoice_holds_what_a_backend_needs() -> None:

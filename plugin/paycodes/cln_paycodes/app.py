@@ -20,11 +20,13 @@ from .errors import BadParameter
 from .http.doors import Doors
 from .http.settings import HttpSettings
 from .node.lightningd import Lightningd
+from .services.announcing import Announcer, Emit
 from .services.books import Books
 from .services.delivery import Deliveries
 from .services.endpoints import Endpoints
 from .services.issuing import Issuing
 from .services.payments import Payments
+from .services.pruning import Pruner
 from .services.reconciler import Reconciler
 from .services.registry import Registry
 from .services.timer import Timer
@@ -43,6 +45,8 @@ class Settings:
     database: Path
     #: seconds between two incremental runs of `reconcile`
     reconcile_interval_s: int
+    #: seconds for which acknowledged events are kept; 0: for ever
+    outbox_retention_s: int
     http: HttpSettings
 
 
@@ -54,8 +58,11 @@ def now() -> int:
 class Services:
     """Everything that commands, hooks and notifications work with."""
 
-    def __init__(self, settings: Settings, node: Lightningd) -> None:
-        """Opens the sidecar and asks the node for its secrets; raises PaycodesError with what to do."""
+    def __init__(self, settings: Settings, node: Lightningd, emit: Emit) -> None:
+        """Opens the sidecar and asks the node for its secrets; raises PaycodesError with what to do.
+
+        `emit` sends a notification to the node, for other plugins.
+        """
         self.settings = settings
         self.node = node
         self.started_at = now()
@@ -73,7 +80,11 @@ class Services:
         self.endpoints = Endpoints(
             self.store, node, seal=seal, clock=now, randomness=os.urandom, changed=self._endpoints_changed
         )
-        self.deliveries = Deliveries(self.store, self.endpoints, clock=now, chance=random.random)
+        self.announcer = Announcer(self.store, emit)
+        self.deliveries = Deliveries(
+            self.store, self.endpoints, self.timer, clock=now, chance=random.random, disabled=self.announcer.wake
+        )
+        self.pruner = Pruner(self.store, clock=now, retention_s=settings.outbox_retention_s)
         self.books = Books(
             self.store,
             node,
@@ -81,11 +92,11 @@ class Services:
             node_id=node_id,
             clock=now,
             changed=lambda invoice: self.waiters.changed(invoice),
-            told=self.deliveries.wake,
+            told=self._told,
         )
         self.waiters = Waiters(self.books.by_slot, self.timer)
         self.issuing = Issuing(self.store, node, self.registry, self.books, clock=now)
-        self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self.deliveries.wake)
+        self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self._told)
         self.reconciler = Reconciler(
             self.store,
             node,
@@ -122,7 +133,9 @@ class Services:
 
     def start(self) -> None:
         """Deliver what is due, and look what happened while the plugin was away."""
-        self.deliveries.refresh()
+        self.deliveries.start()
+        self.announcer.start()
+        self.pruner.start()
         self.watcher.start()
         self.doors.open()
 
@@ -132,6 +145,8 @@ class Services:
         self.watcher.stop()
         self.waiters.close()
         self.deliveries.stop()
+        self.announcer.stop()
+        self.pruner.stop()
         self.node.close()
         self.timer.stop()
         self.store.close()
@@ -139,15 +154,18 @@ class Services:
     def _endpoints_changed(self) -> None:
         self.deliveries.refresh()
 
+    def _told(self) -> None:
+        """An event is in the outbox."""
+        self.deliveries.wake()
+        self.announcer.wake()
+
     def retry(self, *, event_id: str | None, endpoint_id: str | None) -> int:
         """Make waiting and exhausted deliveries due now; how many."""
         if endpoint_id is not None:
             self.endpoints.find(endpoint_id)
         if event_id is not None and self.store.read(lambda sql: outbox.event_by_id(sql, event_id)) is None:
             raise BadParameter(f"event: the outbox has no event {event_id[:80]!r}: listoutbox shows those there are")
-        made = self.store.write(lambda tx: outbox.make_due(tx, event_id=event_id, endpoint_id=endpoint_id, now=now()))
-        self.deliveries.wake()
-        return made
+        return self.deliveries.retry(event_id=event_id, endpoint_id=endpoint_id)
 
     def is_healthy(self) -> bool:
         """The sidecar answers, and the last look at the node came to its end."""

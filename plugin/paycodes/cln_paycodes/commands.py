@@ -23,6 +23,7 @@ from .core.terms import Issue, PaycodeStatus, Terms
 from .core.urls import check_endpoint_url
 from .errors import BadParameter
 from .parameters import Parameter
+from .services.endpoints import OVERLAP_MAX_S, OVERLAP_S, Change
 from .services.issuing import PAYER_DATA_BYTES, Request
 from .store import invoices, outbox, paycodes
 
@@ -127,8 +128,9 @@ def paycode_create(
 
 def _webhook_of(services: Services, paycode: Paycode, url: str) -> Answer | None:
     """An endpoint for the events of one code; None when it is there already."""
+    public_url = check_endpoint_url(url)
     for endpoint in services.endpoints.every():
-        if (endpoint.url, endpoint.paycode_id) == (url, paycode.paycode_id):
+        if (endpoint.url, endpoint.paycode_id) == (public_url, paycode.paycode_id):
             return None
     return webhook_add(services, url, paycode=paycode.paycode_id)
 
@@ -265,9 +267,10 @@ def paycode_verify(services: Services, payment_hash: str) -> Answer:
 # --- webhooks and the outbox ---
 
 
-def _endpoint_answer(services: Services, endpoint: Endpoint) -> Answer:
-    pending = services.store.read(lambda sql: outbox.pending_for(sql, endpoint))
-    return endpoint_answer(endpoint, pending=pending)
+def _endpoint_answer(services: Services, endpoint: Endpoint, secret: str | None = None) -> Answer:
+    pending, exhausted = services.store.read(lambda sql: outbox.unacknowledged_by(sql, endpoint))
+    answer = endpoint_answer(endpoint, pending=pending, exhausted=exhausted)
+    return answer if secret is None else {**answer, "secret": secret}
 
 
 @_command(
@@ -291,7 +294,36 @@ def webhook_add(
     endpoint, shown_once = services.endpoints.add(
         url, events=events, paycode_id=paycode_id, secret=secret, from_sequence=from_sequence
     )
-    return {**_endpoint_answer(services, endpoint), "secret": shown_once}
+    return _endpoint_answer(services, endpoint, shown_once)
+
+
+@_command(
+    "webhook-update",
+    Pool.NODE,
+    _ENDPOINT,
+    Parameter(name="url", kind=p.text),
+    Parameter(name="events", kind=p.names),
+    _OPTIONAL_PAYCODE,
+    Parameter(name="secret", kind=p.text),
+    Parameter(name="rotate", kind=p.flag),
+    Parameter(name="overlap", kind=p.whole),
+    Parameter(name="pause", kind=p.flag),
+)
+def webhook_update(
+    services: Services,
+    endpoint: str,
+    paycode: str | None = None,
+    events: tuple[str, ...] | None = None,
+    overlap: int = OVERLAP_S,
+    **given: Any,
+) -> Answer:
+    """Empty `events` or `paycode`: all of them. `pause=false` also lets a disabled endpoint have what it missed."""
+    if overlap > OVERLAP_MAX_S:
+        raise BadParameter(f"overlap: give at most {OVERLAP_MAX_S} seconds, for which the older secret signs too")
+    paycode_id = services.registry.find(paycode).paycode_id if paycode else paycode
+    change = Change(events=events, paycode_id=paycode_id, overlap_s=overlap, **given)
+    updated, shown_once = services.endpoints.update(endpoint, change)
+    return _endpoint_answer(services, updated, shown_once)
 
 
 @_command("webhook-remove", Pool.NODE, _ENDPOINT)
@@ -311,10 +343,18 @@ def listwebhooks(services: Services, endpoint: str | None = None) -> Answer:
     return {"webhooks": [_endpoint_answer(services, record) for record in found]}
 
 
+#: Beside the states of a delivery: what has not reached someone, whether it is still tried or not.
+_UNACKNOWLEDGED = "unacknowledged"
+_STATUSES = {
+    **{str(status): (status,) for status in DeliveryStatus},
+    _UNACKNOWLEDGED: (DeliveryStatus.PENDING, DeliveryStatus.EXHAUSTED),
+}
+
+
 @_command(
     "listoutbox",
     Pool.QUICK,
-    Parameter(name="status", kind=p.one_of(*map(str, DeliveryStatus))),
+    Parameter(name="status", kind=p.one_of(*_STATUSES)),
     Parameter(name="type", kind=p.text),
     _START,
     _LIMIT,
@@ -329,13 +369,14 @@ def listoutbox(
     found = services.store.read(
         lambda sql: outbox.page(
             sql,
-            status=None if status is None else DeliveryStatus(status),
+            statuses=() if status is None else _STATUSES[status],
             event_type=type,
             start=start,
             limit=_page_size(limit) + 1,
         )
     )
-    return _paged("events", [(event.sequence, event_answer(event, sent)) for event, sent in found], limit)
+    receivers = {endpoint.endpoint_id: endpoint for endpoint in services.endpoints.every()}
+    return _paged("events", [(event.sequence, event_answer(event, sent, receivers)) for event, sent in found], limit)
 
 
 @_command("outbox-retry", Pool.NODE, Parameter(name="event", kind=p.text), Parameter(name="endpoint", kind=p.text))

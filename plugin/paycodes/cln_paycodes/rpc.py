@@ -22,6 +22,7 @@ from pyln.client.plugin import Request
 from . import crash, parameters
 from .app import Pools, Services, Settings
 from .commands import COMMANDS, Command, Pool
+from .core.events import DISABLED_TOPIC, TOPICS
 from .core.labels import Slot, parse_label
 from .core.outgoing import QUIET_S
 from .errors import BadParameter, PaycodesError, SidecarUnavailable, describe
@@ -38,6 +39,7 @@ _CONTINUE = {"result": "continue"}
 
 _DATABASE = "paycodes.sqlite3"
 RECONCILE_INTERVAL_S = 600
+RETENTION_S = 30 * 24 * 3600
 
 
 class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
@@ -55,6 +57,12 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             "paycodes-reconcile-interval",
             RECONCILE_INTERVAL_S,
             "seconds between two runs of reconcile that nothing else asked for",
+            opt_type="int",
+        )
+        self.add_option(
+            "paycodes-outbox-retention",
+            RETENTION_S,
+            "seconds for which events that every endpoint has acknowledged are kept, 0 for ever",
             opt_type="int",
         )
         self.add_option("paycodes-listen", "", "address:port for wallets and payers over HTTP (default: none)")
@@ -75,6 +83,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         }
         for topic in self._topics:
             self.add_subscription(topic, _dispatched_elsewhere)
+        for topic in (*TOPICS.values(), DISABLED_TOPIC):
+            self.add_notification_topic(topic)
         self.add_hook("invoice_payment", _dispatched_elsewhere, background=True)
         self.child_init = self._start
 
@@ -94,7 +104,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         directory = Path(configuration["lightning-dir"])
         try:
             settings = _settings(options, directory)
-            services = Services(settings, Lightningd(str(directory / configuration["rpc-file"])))
+            services = Services(settings, Lightningd(str(directory / configuration["rpc-file"])), self._emit)
         except PaycodesError as e:
             self._why_not = e.message
             log.warning("not working: %s", e.message)
@@ -105,6 +115,9 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             return
         services.start()
         self._services = services
+
+    def _emit(self, topic: str, content: dict[str, Any]) -> None:
+        self._write_locked({"jsonrpc": "2.0", "method": topic, "params": {topic: content}})
 
     # --- requests ---
 
@@ -298,8 +311,12 @@ def _settings(options: Mapping[str, Any], directory: Path) -> Settings:
     interval = options["paycodes-reconcile-interval"]
     if not 1 <= int(interval) <= 7 * 24 * 3600:
         raise BadParameter("paycodes-reconcile-interval: give 1 to 604800 seconds")
+    retention = options["paycodes-outbox-retention"]
+    if not 0 <= int(retention) <= 100 * 365 * 24 * 3600:
+        raise BadParameter("paycodes-outbox-retention: give a number of seconds, or 0 to keep events for ever")
     return Settings(
         database=directory / (options["paycodes-db"] or _DATABASE),
         reconcile_interval_s=int(interval),
+        outbox_retention_s=int(retention),
         http=read_settings(options),
     )

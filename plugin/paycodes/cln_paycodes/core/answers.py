@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .events import Event, EventType, event_id
 from .outgoing import OutgoingOutcome
-from .records import Delivery, Endpoint, Invoice, OutboxEvent, Paycode
+from .records import Delivery, DeliveryStatus, Endpoint, EndpointStatus, Invoice, OutboxEvent, Paycode
 
 
 def _present(**fields: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def invoice_answer(invoice: Invoice) -> dict[str, Any]:
     )
 
 
-def endpoint_answer(endpoint: Endpoint, *, pending: int) -> dict[str, Any]:
+def endpoint_answer(endpoint: Endpoint, *, pending: int, exhausted: int) -> dict[str, Any]:
     return {
         **_present(
             endpoint=endpoint.endpoint_id,
@@ -64,6 +65,8 @@ def endpoint_answer(endpoint: Endpoint, *, pending: int) -> dict[str, Any]:
             paycode_id=endpoint.paycode_id,
             status=str(endpoint.status),
             pending=pending,
+            exhausted=exhausted,
+            failing_since=endpoint.failing_since,
             created_at=endpoint.created_at,
         ),
         "last_error": endpoint.last_error,
@@ -71,28 +74,51 @@ def endpoint_answer(endpoint: Endpoint, *, pending: int) -> dict[str, Any]:
     }
 
 
-def event_answer(event: OutboxEvent, deliveries: list[Delivery]) -> dict[str, Any]:
+def event_answer(
+    event: OutboxEvent, deliveries: list[Delivery], endpoints: Mapping[str, Endpoint]
+) -> dict[str, Any]:
+    """An event with its deliveries; `endpoints` by id, those that it goes to among them."""
     return {
         "id": event.id,
         "sequence": event.sequence,
         "type": event.type,
         "timestamp": event.timestamp,
         "data": event.data,
-        "deliveries": [delivery_answer(delivery) for delivery in deliveries],
+        "deliveries": [delivery_answer(delivery, endpoints.get(delivery.endpoint_id)) for delivery in deliveries],
     }
 
 
-def delivery_answer(delivery: Delivery) -> dict[str, Any]:
+def delivery_answer(delivery: Delivery, endpoint: Endpoint | None) -> dict[str, Any]:
+    """`due_at` and `why` only of what has not been delivered; no `due_at` means as soon as possible."""
+    is_waiting = delivery.status is DeliveryStatus.PENDING and delivery.due_at > 0
     return _present(
         endpoint=delivery.endpoint_id,
         status=str(delivery.status),
         attempts=delivery.attempts,
-        due_at=delivery.due_at if delivery.delivered_at is None else None,
+        due_at=delivery.due_at if is_waiting else None,
+        why=_why(delivery, endpoint),
         last_attempt_at=delivery.last_attempt_at,
         last_status=delivery.last_status,
         last_error=delivery.last_error,
         delivered_at=delivery.delivered_at,
     )
+
+
+def _why(delivery: Delivery, endpoint: Endpoint | None) -> str | None:
+    """For a person: what keeps the event from its receiver."""
+    if delivery.status is DeliveryStatus.DELIVERED or endpoint is None:
+        return None
+    if endpoint.status is EndpointStatus.PAUSED:
+        return "the endpoint is paused"
+    if endpoint.status is EndpointStatus.DISABLED:
+        return f"the endpoint is disabled: {endpoint.last_error}"
+    if delivery.status is DeliveryStatus.EXHAUSTED:
+        return f"given up after {delivery.attempts} attempts: {delivery.last_error}"
+    if delivery.last_error is not None:
+        return delivery.last_error
+    if endpoint.status is EndpointStatus.FAILING:
+        return f"it waits for the endpoint, which fails: {endpoint.last_error}"
+    return "it is on its way"
 
 
 def invoice_event(node_id: str, event_type: EventType, invoice: Invoice) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,8 @@ def encode_endpoint(endpoint: Endpoint) -> str:
         events=endpoint.events,
         paycode=endpoint.paycode_id,
         sealed_secrets=endpoint.sealed_secrets,
+        sealed_credentials=endpoint.sealed_credentials,
+        old_secrets_until=endpoint.old_secrets_until,
         status=str(endpoint.status),
         since=endpoint.since,
         created_at=endpoint.created_at,
@@ -112,6 +115,8 @@ def decode_endpoint(endpoint_id: str, text: str) -> Endpoint:
             last_success_at=None,
             created_at=fields["created_at"],
             updated_at=fields["updated_at"],
+            sealed_credentials=fields.get("sealed_credentials"),
+            old_secrets_until=fields.get("old_secrets_until", 0),
         )
     except (KeyError, TypeError, ValueError) as e:
         raise UnreadableDefinition(f"the definition of endpoint {endpoint_id} is damaged: {e!r}") from e
@@ -125,11 +130,47 @@ def _load(name: str, text: str) -> dict[str, Any]:
     try:
         fields = json.loads(text)
         version = fields["v"]
-    except (ValueError, KeyError, TypeError) as e:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise UnreadableDefinition(f"the definition of {name} is not ours or damaged") from e
+    if not _is_number(version):
+        raise UnreadableDefinition(f"the definition of {name} is not ours or damaged: its version is no number")
     if version > VERSION:
         raise UnreadableDefinition(
             f"the definition of {name} has version {version}, this plugin reads up to {VERSION}: upgrade it"
         )
     assert isinstance(fields, dict)
+    for field, is_valid in _VALID.items():
+        if field in fields and not is_valid(fields[field]):
+            raise UnreadableDefinition(f"the definition of {name} is damaged: its {field} is wrong")
     return fields
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    """A whole number that SQLite holds, and the one after it."""
+    return type(value) is int and 0 <= value <= 1 << 62
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_valid(value)
+
+
+#: What a field holds, wherever it stands; what its value means is judged by the record that it becomes.
+_VALID: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("label", "description", "issue", "status", "url"), _is_text),
+    **dict.fromkeys(("user", "sealed_root", "paycode", "sealed_credentials"), _or_none(_is_text)),
+    **dict.fromkeys(("min_msat", "expiry", "comment_chars", "reserved_index"), _is_number),
+    **dict.fromkeys(("since", "created_at", "updated_at", "old_secrets_until"), _is_number),
+    **dict.fromkeys(("number", "max_msat", "max_pending"), _or_none(_is_number)),
+    "hold": lambda value: isinstance(value, bool),
+    "sealed_secrets": _are_texts,
+    "events": _or_none(_are_texts),
+}

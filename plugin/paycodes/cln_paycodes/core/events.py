@@ -29,6 +29,22 @@ class EventType(str, Enum):
         return self.value
 
 
+#: The node's notification of each type. Underscores, as pyln-testing takes no hyphen in a topic.
+TOPICS = {
+    EventType.INVOICE_PAID: "paycode_paid",
+    EventType.INVOICE_EXPIRED: "paycode_expired",
+    EventType.HOLD_ACCEPTED: "paycode_hold_accepted",
+    EventType.HOLD_SETTLED: "paycode_hold_settled",
+    EventType.HOLD_CANCELED: "paycode_hold_canceled",
+    EventType.PAYMENT_SENT: "paycode_payment_sent",
+    EventType.PAYMENT_FAILED: "paycode_payment_failed",
+    EventType.ORDER_COMPLETED: "paycode_order_completed",
+    EventType.ORDER_FAILED: "paycode_order_failed",
+}
+
+#: The node's notification that an endpoint gets no more events; its subject is not a payment, so it is no event.
+DISABLED_TOPIC = "paycode_endpoint_disabled"
+
 #: What `webhook-test` sends; it is not in the outbox and has no sequence of its own.
 TEST_TYPE = "webhook.test"
 

@@ -1,7 +1,11 @@
-"""When a delivery is tried again: a pure function of the attempt, its answer and the time.
+"""When a delivery is tried again, and when an endpoint is left alone: pure functions of attempt, answer and time.
 
-The schedule is the one that Standard Webhooks publishes; which answers count as what is its text as well: only 2xx
-acknowledges, 3xx fails, 410 disables the endpoint, 429, 502, 503, 504 and Retry-After slow down.
+Deliveries follow the schedule that Standard Webhooks publishes; which answers count as what is its text as well: only
+2xx acknowledges, 3xx fails, 410 disables the endpoint, 429, 502, 503, 504 and Retry-After slow down.
+
+An endpoint that fails is more than its deliveries: after `TRIP` failures in a row it gets one attempt at a time, with
+growing pauses up to `PAUSE_MAX_S`. So a backlog neither hammers a receiver that is down nor uses up its own attempts
+on it, and all of it leaves a few minutes after the receiver is back.
 """
 
 from __future__ import annotations
@@ -21,9 +25,21 @@ JITTER = 0.2
 #: The longest a receiver may ask us to wait.
 RETRY_AFTER_MAX_S = 24 * 3600
 
-#: Answers of a receiver that has too much to do: never sooner than this.
+#: Answers of a receiver, or of what stands before it, that has too much to do: nothing more for this long.
 _SLOW_DOWN = frozenset({429, 502, 503, 504})
 SLOW_DOWN_S = 60
+
+#: Failures of an endpoint in a row from which on it gets one attempt at a time. Fewer may be the events' own fault.
+TRIP = 3
+
+#: Seconds of the first pause of a failing endpoint, doubled with each failure, and of the longest.
+PAUSE_S = 5
+PAUSE_MAX_S = 300
+
+#: Seconds of nothing but failure after which an endpoint is disabled, and the failures that must have been seen: a
+#: clock that jumps does not disable anything.
+DISABLE_AFTER_S = 5 * 24 * 3600
+DISABLE_FAILURES = 5
 
 
 class Verdict(str, Enum):
@@ -38,16 +54,29 @@ class Verdict(str, Enum):
 class Answer:
     """What an attempt brought back."""
 
-    #: HTTP status; None when no answer came
+    #: HTTP status; None when no answer came, or when the receiver does not speak HTTP
     status: int | None
     #: seconds from a Retry-After header
     retry_after_s: int | None = None
     #: for a person; None when it succeeded
     error: str | None = None
+    #: a stream's acknowledgement that it has stored the event
+    stored: bool = False
 
     @property
     def acknowledged(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
+        return self.stored or (self.status is not None and 200 <= self.status < 300)
+
+    @property
+    def at_fault(self) -> bool:
+        """The failure says nothing of the event: the receiver was not there, or had too much to do."""
+        return not self.acknowledged and (self.status is None or self.status in _SLOW_DOWN)
+
+    @property
+    def asked_pause_s(self) -> int:
+        """Seconds that the receiver wants to be left alone."""
+        asked = 0 if self.retry_after_s is None else min(self.retry_after_s, RETRY_AFTER_MAX_S)
+        return max(asked, SLOW_DOWN_S) if self.status in _SLOW_DOWN else asked
 
 
 def judge_attempt(*, attempts: int, answer: Answer, now: int, chance: float) -> tuple[Verdict, int]:
@@ -62,8 +91,17 @@ def judge_attempt(*, attempts: int, answer: Answer, now: int, chance: float) -> 
     if attempts >= MOST_ATTEMPTS:
         return Verdict.EXHAUSTED, now
     delay_s = DELAYS_S[attempts - 1] * (1 + JITTER * chance)
-    if answer.status in _SLOW_DOWN:
-        delay_s = max(delay_s, SLOW_DOWN_S)
-    if answer.retry_after_s is not None:
-        delay_s = max(delay_s, min(answer.retry_after_s, RETRY_AFTER_MAX_S))
-    return Verdict.RETRY, now + int(delay_s)
+    return Verdict.RETRY, now + int(max(delay_s, answer.asked_pause_s))
+
+
+def resume_at(*, failures: int, answer: Answer, now: int, chance: float) -> int:
+    """The unix second before which the endpoint gets nothing, after `failures` failures in a row with this one."""
+    pause_s = 0.0
+    if failures >= TRIP:
+        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** min(failures - TRIP, 30)) * (1 + JITTER * chance)
+    return now + int(max(pause_s, answer.asked_pause_s))
+
+
+def is_given_up(*, failures: int, failing_since: int, now: int) -> bool:
+    """An endpoint that just failed for the `failures`th time in a row, first at `failing_since`, gets no more."""
+    return failures >= DISABLE_FAILURES and now - failing_since >= DISABLE_AFTER_S

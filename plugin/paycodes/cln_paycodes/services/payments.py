@@ -13,9 +13,10 @@ from functools import partial
 
 from .. import crash
 from ..core.answers import payment_event
-from ..core.events import Event
+from ..core.events import Event, EventType, event_id
 from ..core.labels import Slot
 from ..core.outgoing import outcomes_of
+from ..core.records import NodePayment
 from ..core.states import InvoiceStatus
 from ..node.port import Node
 from ..store import invoices, outbox
@@ -52,6 +53,7 @@ class Payments:
             if row is not None and row.status is InvoiceStatus.ISSUED:
                 self._books.change(tx, slot, InvoiceStatus.PAYING)
 
+        self._books.note_intent(slot)
         future = self._store.submit(job)
         future.add_done_callback(lambda _: crash.point("hook:intent"))
         return future
@@ -59,6 +61,13 @@ class Payments:
     def look(self, slot: Slot) -> None:
         """Ask the node about a slot of ours and write down what it says."""
         self._books.settle_with_node(slot)
+
+    def is_told(self, part: NodePayment) -> bool:
+        """The payment of this part is known to have been sent: that is its end."""
+        if part.status != "complete":
+            return False
+        sent = event_id(self._node_id, EventType.PAYMENT_SENT, f"{part.payment_hash}/{part.groupid}")
+        return self._store.read(partial(outbox.is_known, event_id=sent))
 
     def look_outgoing(self, payment_hash: str, *, dry_run: bool = False) -> tuple[int, bool]:
         """Ask the node about our outgoing payments of one hash and tell those that reached their end.
@@ -68,13 +77,13 @@ class Payments:
         """
         outcomes, unquiet = outcomes_of(self._node.payments_of(payment_hash), now=self._clock())
         events = [payment_event(self._node_id, outcome) for outcome in outcomes]
-        new = [event for event in events if self._store.read(partial(outbox.event_by_id, event_id=event.id)) is None]
+        new = [event for event in events if not self._store.read(partial(outbox.is_known, event_id=event.id))]
         if dry_run:
             return len(new), not unquiet
         return sum(self._store.write(partial(self._tell, event=event)) for event in new), not unquiet
 
     def _tell(self, tx: Transaction, event: Event) -> bool:
-        made = outbox.add(tx, event, now=self._clock())
+        made = outbox.add(tx, event)
         if made:
             tx.after_commit(self._told)
         return made

@@ -2,56 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import urllib3
 from standardwebhooks.webhooks import Webhook
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .. import __version__
 from ..core.retry import Answer
+from .publisher import DEADLINE_S, Message
+from .timer import Timer
 
 CONNECT_TIMEOUT_S = 10
 #: Standard Webhooks: 15 to 30 s.
 READ_TIMEOUT_S = 20
 
-#: Of an answer's body this much is read, so that the connection can be used again; nothing of it is kept.
+#: Of an answer's body this much is read within this time, so that the connection can be used again; nothing of it is
+#: kept.
 _BODY_BYTES = 4096
+_BODY_TIMEOUT_S = 2.0
 
 
-class WebhookSender:
-    """For one thread at a time: it keeps the connection to its endpoint open."""
+class WebhookPublisher:
+    """Keeps the connection to its endpoint open; `timer` ends attempts that outlast `deadline_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str, timer: Timer, *, deadline_s: float = DEADLINE_S) -> None:
+        self._url = url
+        self._watch = _Watch(timer, deadline_s)
         self._pool = urllib3.PoolManager(
             num_pools=1,
             maxsize=1,
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            headers={"user-agent": f"cln-paycodes/{__version__}", "content-type": "application/json"},
         )
+        self._pool.pool_classes_by_scheme = _watched_pools(self._watch)
 
-    def send(self, url: str, *, message_id: str, body: str, secrets: list[str], now: int) -> Answer:
-        """Send once and say what came back; raises nothing for whatever the far side does."""
+    def publish(self, message: Message, *, secrets: list[str], now: int) -> Answer:
         moment = datetime.fromtimestamp(now, timezone.utc)
-        signatures = (Webhook(secret).sign(message_id, moment, body) for secret in secrets)
-        try:
-            response = self._pool.request(
-                "POST",
-                url,
-                body=body.encode(),
-                headers={
-                    **self._pool.headers,
-                    "webhook-id": message_id,
-                    "webhook-timestamp": str(now),
-                    "webhook-signature": " ".join(signatures),
-                },
-                redirect=False,
-                preload_content=False,
-            )
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as e:
-            return Answer(status=None, error=_reason(e))
-        _finish(response)
+        signatures = (Webhook(secret).sign(message.id, moment, message.body) for secret in secrets)
+        headers = {
+            "user-agent": f"cln-paycodes/{__version__}",
+            "content-type": "application/json",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(now),
+            "webhook-signature": " ".join(signatures),
+        }
+        with self._watch:
+            try:
+                response = self._pool.request(
+                    "POST",
+                    self._url,
+                    body=message.body.encode(),
+                    headers=headers,
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                )
+            except Exception as e:  # also what a hostile answer makes http.client raise
+                return Answer(status=None, error=_TOO_SLOW if self._watch.expired else _reason(e))
+            self._finish(response)
         status = response.status
         return Answer(
             status=status,
@@ -59,46 +75,127 @@ class WebhookSender:
             error=None if 200 <= status < 300 else f"HTTP {status}",
         )
 
+    def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
+        """Give the connection back if the body is short and there, else close it: the status is all that counts."""
+        try:
+            self._watch.hurry(_BODY_TIMEOUT_S)
+            response.read(_BODY_BYTES)
+            whole = not response.read(1)
+        except Exception:  # the answer was given before its body broke off
+            whole = False
+        if whole:
+            response.release_conn()
+        else:
+            response.close()
+
     def close(self) -> None:
         self._pool.clear()
 
 
-def _finish(response: urllib3.BaseHTTPResponse) -> None:
-    """Give the connection back if the body is short and there, else close it."""
-    try:
-        response.read(_BODY_BYTES)
-    except (urllib3.exceptions.HTTPError, OSError):
-        response.close()
-        return
-    if response.length_remaining == 0:
-        response.release_conn()
-    else:
-        response.close()
+class _Watch:
+    """Cuts an attempt off at its deadline, from the timer's thread: a read time-out alone lets a receiver drip."""
+
+    def __init__(self, timer: Timer, deadline_s: float) -> None:
+        self._timer = timer
+        self._deadline_s = deadline_s
+        self._lock = threading.Lock()
+        self._sock: socket.socket | None = None
+        self._deadline: float | None = None
+        self._armed = False
+        self.expired = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._deadline = time.monotonic() + self._deadline_s
+            self.expired = False
+            if not self._armed:
+                self._armed = True
+                self._timer.after(self._deadline_s, self._look)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._deadline = None
+
+    def connected(self, sock: socket.socket | None) -> None:
+        """The attempt goes over this socket."""
+        with self._lock:
+            self._sock = sock
+
+    def hurry(self, timeout_s: float) -> None:
+        """From here on the far side may pause for this long only."""
+        with self._lock:
+            if self._sock is not None:
+                self._sock.settimeout(timeout_s)
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._deadline is None:
+                self._armed = False
+                return
+            left_s = self._deadline - time.monotonic()
+            if left_s <= 0:
+                self.expired = True
+                if self._sock is not None:
+                    # The plain socket's: under TLS there would be a handshake. A blocked read ends by it.
+                    with contextlib.suppress(OSError):
+                        socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            self._timer.after(max(left_s, 1.0), self._look)
+
+
+class _Watched:
+    """Shows a connection's socket to the watch, from before the TLS handshake on."""
+
+    watch: _Watch
+    sock: socket.socket | None
+
+    def _new_conn(self) -> socket.socket:
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]  # urllib3's connection comes next in line
+        # TLS takes the descriptor over, so that the handshake can only be cut off by a second one.
+        self._handshake = sock.dup()
+        self.watch.connected(self._handshake)
+        return sock
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]  # as above
+        finally:
+            self.watch.connected(self.sock)
+            if (handshake := getattr(self, "_handshake", None)) is not None:
+                handshake.close()
+
+
+def _watched_pools(watch: _Watch) -> dict[str, Any]:
+    plain = type("_Connection", (_Watched, HTTPConnection), {"watch": watch})
+    tls = type("_TlsConnection", (_Watched, HTTPSConnection), {"watch": watch})
+    return {
+        "http": type("_Pool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("_TlsPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
+    }
+
+
+_TOO_SLOW = f"no complete answer within {DEADLINE_S:g} s"
 
 
 def _reason(error: Exception) -> str:
     """A sentence for `last_error`: what went wrong, without object addresses or the URL's query."""
-    cause = error
-    while isinstance(cause, urllib3.exceptions.MaxRetryError) and cause.reason is not None:
-        cause = cause.reason
-    if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
         return f"no connection within {CONNECT_TIMEOUT_S} s"
-    if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return f"no answer within {READ_TIMEOUT_S} s"
-    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the host name does not resolve"
-    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
         return "the connection was refused"
-    if isinstance(cause, urllib3.exceptions.SSLError):
+    if isinstance(error, urllib3.exceptions.SSLError):
         return "the TLS certificate or handshake was not accepted"
-    return f"the connection failed ({type(cause).__name__})"
+    return f"the connection failed ({type(error).__name__})"
 
 
 def _retry_after(value: str | None, now: int) -> int | None:
     """Seconds from a Retry-After header (RFC 9110, 10.2.3), None when there is none or it makes no sense."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal() and value.isascii():
         return int(value.strip()[:9])
     try:
         return max(0, int(parsedate_to_datetime(value).timestamp()) - now)

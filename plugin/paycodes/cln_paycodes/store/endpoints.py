@@ -10,14 +10,16 @@ from .store import Sql
 
 _COLUMNS = (
     "endpoint_id, url, events, paycode_id, sealed_secrets, status, since, mirrored, failing_since, last_error,"
-    " last_success_at, created_at, updated_at"
+    " last_success_at, created_at, updated_at, sealed_credentials, old_secrets_until, failures, last_failure_at,"
+    " resume_at"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM endpoints"
 
 
 def _record(row: tuple[Any, ...]) -> Endpoint:
     (endpoint_id, url, events, paycode_id, sealed_secrets, status, since, mirrored, failing_since, last_error,
-     last_success_at, created_at, updated_at) = row  # fmt: skip
+     last_success_at, created_at, updated_at, sealed_credentials, old_secrets_until, failures, last_failure_at,
+     resume_at) = row  # fmt: skip
     return Endpoint(
         endpoint_id=endpoint_id,
         url=url,
@@ -32,6 +34,11 @@ def _record(row: tuple[Any, ...]) -> Endpoint:
         last_success_at=last_success_at,
         created_at=created_at,
         updated_at=updated_at,
+        sealed_credentials=sealed_credentials,
+        old_secrets_until=old_secrets_until,
+        failures=failures,
+        last_failure_at=last_failure_at,
+        resume_at=resume_at,
     )
 
 
@@ -65,6 +72,11 @@ def save(sql: Sql, endpoint: Endpoint) -> None:
         "last_success_at": endpoint.last_success_at,
         "created_at": endpoint.created_at,
         "updated_at": endpoint.updated_at,
+        "sealed_credentials": endpoint.sealed_credentials,
+        "old_secrets_until": endpoint.old_secrets_until,
+        "failures": endpoint.failures,
+        "last_failure_at": endpoint.last_failure_at,
+        "resume_at": endpoint.resume_at,
     }
     assignments = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "endpoint_id")
     sql.execute(
@@ -74,34 +86,64 @@ def save(sql: Sql, endpoint: Endpoint) -> None:
     )
 
 
-def mark_mirrored(sql: Sql, endpoint_id: str) -> None:
-    """The node's datastore has this definition."""
-    sql.execute("UPDATE endpoints SET mirrored = 1 WHERE endpoint_id = ?", (endpoint_id,))
+def mark_mirrored(sql: Sql, endpoint: Endpoint) -> None:
+    """The node's datastore has this definition; nothing happens if it has changed meanwhile."""
+    sql.execute(
+        "UPDATE endpoints SET mirrored = 1 WHERE endpoint_id = ? AND updated_at = ? AND (status = 'disabled') = ?",
+        (endpoint.endpoint_id, endpoint.updated_at, endpoint.status is EndpointStatus.DISABLED),
+    )
 
 
 def record_success(sql: Sql, endpoint_id: str, *, now: int) -> None:
+    """It acknowledged: whatever it failed with before is over."""
     sql.execute(
-        "UPDATE endpoints SET failing_since = NULL, last_error = NULL, last_success_at = ?,"
-        " status = iif(status = 'failing', 'active', status) WHERE endpoint_id = ?",
+        "UPDATE endpoints SET failing_since = NULL, last_error = NULL, last_success_at = ?, failures = 0,"
+        " resume_at = 0, status = iif(status = 'failing', 'active', status) WHERE endpoint_id = ?",
         (now, endpoint_id),
     )
 
 
-def record_failure(sql: Sql, endpoint_id: str, *, error: str, now: int) -> None:
+def record_failure(sql: Sql, endpoint_id: str, *, error: str, now: int, resume_at: int) -> None:
+    """It failed once more; a clock that went back takes `failing_since` along."""
     sql.execute(
-        "UPDATE endpoints SET failing_since = coalesce(failing_since, ?), last_error = ?,"
-        " status = iif(status = 'active', 'failing', status) WHERE endpoint_id = ?",
-        (now, error, endpoint_id),
+        "UPDATE endpoints SET failing_since = min(coalesce(failing_since, ?), ?), last_error = ?, last_failure_at = ?,"
+        " failures = failures + 1, resume_at = ?, status = iif(status = 'active', 'failing', status)"
+        " WHERE endpoint_id = ?",
+        (now, now, error, now, resume_at, endpoint_id),
     )
+
+
+def lift_pause(sql: Sql, endpoint_id: str | None) -> None:
+    """Let what is due go out at once, as if it had not failed; None: for every endpoint."""
+    sql.execute("UPDATE endpoints SET failures = 0, resume_at = 0 WHERE ?1 IS NULL OR endpoint_id = ?1", (endpoint_id,))
+
+
+def follow_clock(sql: Sql, endpoint_id: str, *, now: int) -> None:
+    """After the clock was set back: wait what was still to be waited, not until the old clock's time."""
+    sql.execute(
+        "UPDATE endpoints SET resume_at = ? + max(0, resume_at - last_failure_at), last_failure_at = ?"
+        " WHERE endpoint_id = ? AND last_failure_at > ?",
+        (now, now, endpoint_id, now),
+    )
+
+
+def disable(sql: Sql, endpoint_id: str, *, now: int) -> None:
+    """Nothing more is sent to it; `untold_ends` lists it until `mark_told`."""
+    sql.execute(
+        "UPDATE endpoints SET status = 'disabled', end_untold = 1, mirrored = 0, updated_at = ? WHERE endpoint_id = ?",
+        (now, endpoint_id),
+    )
+
+
+def untold_ends(sql: Sql) -> list[Endpoint]:
+    """Disabled endpoints of which nobody has been told yet."""
+    return [_record(row) for row in sql.execute(f"{_SELECT} WHERE end_untold")]
+
+
+def mark_told(sql: Sql, endpoint_id: str) -> None:
+    sql.execute("UPDATE endpoints SET end_untold = 0 WHERE endpoint_id = ?", (endpoint_id,))
 
 
 def remove(sql: Sql, endpoint_id: str) -> None:
     """Forget the endpoint and its deliveries."""
     sql.execute("DELETE FROM endpoints WHERE endpoint_id = ?", (endpoint_id,))
-
-
-def set_status(sql: Sql, endpoint_id: str, status: EndpointStatus, *, now: int) -> None:
-    sql.execute(
-        "UPDATE endpoints SET status = ?, mirrored = 0, updated_at = ? WHERE endpoint_id = ?",
-        (str(status), now, endpoint_id),
-    )

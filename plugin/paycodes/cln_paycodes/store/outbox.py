@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.events import Event
 from ..core.records import Delivery, DeliveryStatus, Endpoint, OutboxEvent
 from .store import Sql
 
-_EVENT_COLUMNS = "sequence, id, type, subject, paycode_id, timestamp, data"
-_DELIVERY_COLUMNS = (
-    "sequence, endpoint_id, status, attempts, due_at, last_attempt_at, last_status, last_error, delivered_at"
-)
-_EVENTS = f"SELECT {_EVENT_COLUMNS} FROM events"
-_DELIVERIES = f"SELECT {_DELIVERY_COLUMNS} FROM deliveries"
+#: `due_at` of a delivery that was never tried, and of one that a person wants tried first. Neither depends on a clock,
+#: so first attempts keep the order of events whatever the clock does.
+FIRST_ATTEMPT = 0
+AT_ONCE = -1
 
-#: The events that an endpoint row `e` wants of an event row `v`.
-_WANTED = (
+_EVENT_COLUMNS = "v.sequence, v.id, v.type, v.subject, v.paycode_id, v.timestamp, v.data"
+_DELIVERY_COLUMNS = (
+    "d.sequence, d.endpoint_id, d.status, d.attempts, d.due_at, d.last_attempt_at, d.last_status, d.last_error,"
+    " d.delivered_at"
+)
+_EVENTS = f"SELECT {_EVENT_COLUMNS} FROM events v"
+_DELIVERIES = f"SELECT {_DELIVERY_COLUMNS} FROM deliveries d"
+
+#: The fact that the node's whole past is in the outbox (`set_history_known`).
+_HISTORY = "history"
+
+#: The events that an endpoint row `e` wants of an event row `v`, whenever they became true.
+_MATCHES = (
     "(e.events IS NULL OR EXISTS (SELECT 1 FROM json_each(e.events) WHERE value = v.type))"
     " AND (e.paycode_id IS NULL OR e.paycode_id = v.paycode_id)"
-    " AND v.timestamp >= e.since"
 )
+
+#: Those that are news to it. Time only tells them apart while a new sidecar reads the node's past; afterwards what is
+#: new here is news, whatever the clock says.
+_NEWS = f"{_MATCHES} AND (v.timestamp >= e.since OR EXISTS (SELECT 1 FROM facts WHERE name = '{_HISTORY}'))"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What one attempt led to."""
+
+    delivery: Delivery
+    status: DeliveryStatus
+    #: unix seconds of the next attempt
+    due_at: int
+    #: unix seconds of this one
+    at: int
+    #: HTTP status
+    answer: int | None
+    error: str | None
 
 
 def _event(row: tuple[Any, ...]) -> OutboxEvent:
@@ -38,17 +66,7 @@ def _event(row: tuple[Any, ...]) -> OutboxEvent:
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:
-    (
-        sequence,
-        endpoint_id,
-        status,
-        attempts,
-        due_at,
-        last_attempt_at,
-        last_status,
-        last_error,
-        delivered_at,
-    ) = row
+    sequence, endpoint_id, status, attempts, due_at, last_attempt_at, last_status, last_error, delivered_at = row
     return Delivery(
         sequence=sequence,
         endpoint_id=endpoint_id,
@@ -62,10 +80,14 @@ def _delivery(row: tuple[Any, ...]) -> Delivery:
     )
 
 
-def add(sql: Sql, event: Event, *, now: int) -> bool:
-    """Insert the event and a delivery for every endpoint that wants it; False when its id is there already."""
+# --- making events ---
+
+
+def add(sql: Sql, event: Event) -> bool:
+    """Insert the event and a delivery for every endpoint that wants it; False when its id was ever here."""
     row = sql.execute(
-        "INSERT INTO events (id, type, subject, paycode_id, timestamp, data) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO events (id, type, subject, paycode_id, timestamp, data) SELECT ?1, ?, ?, ?, ?, ?"
+        " WHERE NOT EXISTS (SELECT 1 FROM pruned_events WHERE id = ?1)"
         " ON CONFLICT (id) DO NOTHING RETURNING sequence",
         (
             event.id,
@@ -80,116 +102,204 @@ def add(sql: Sql, event: Event, *, now: int) -> bool:
         return False
     sql.execute(
         "INSERT INTO deliveries (endpoint_id, sequence, status, due_at)"
-        " SELECT e.endpoint_id, v.sequence, 'pending', ? FROM endpoints e, events v"
-        f" WHERE v.sequence = ? AND {_WANTED}",
-        (now, row[0]),
+        f" SELECT e.endpoint_id, v.sequence, 'pending', {FIRST_ATTEMPT} FROM endpoints e, events v"
+        f" WHERE v.sequence = ? AND {_NEWS}",
+        (row[0],),
     )
     return True
 
 
-def backfill(sql: Sql, endpoint_id: str, *, from_sequence: int, now: int) -> int:
-    """Deliveries to one endpoint of the events it wants from `from_sequence` on; how many were made."""
-    return sql.execute(
+def is_known(sql: Sql, event_id: str) -> bool:
+    """The event is here, or was and has been pruned."""
+    return bool(
+        sql.execute(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE id = ?1) OR EXISTS (SELECT 1 FROM pruned_events WHERE id = ?1)",
+            (event_id,),
+        ).fetchone()[0]
+    )
+
+
+def set_history_known(sql: Sql) -> None:
+    """The node's whole past has been read: `since` of an endpoint has done its work."""
+    sql.execute("INSERT OR IGNORE INTO facts (name, value) VALUES (?, 'known')", (_HISTORY,))
+
+
+def backfill(sql: Sql, endpoint_id: str, *, from_sequence: int) -> None:
+    """Deliveries to one endpoint of the events it wants from `from_sequence` on, since its `since`."""
+    sql.execute(
         "INSERT OR IGNORE INTO deliveries (endpoint_id, sequence, status, due_at)"
-        " SELECT e.endpoint_id, v.sequence, 'pending', ? FROM endpoints e, events v"
-        f" WHERE e.endpoint_id = ? AND v.sequence >= ? AND {_WANTED} ORDER BY v.sequence",
-        (now, endpoint_id, from_sequence),
-    ).rowcount
+        f" SELECT e.endpoint_id, v.sequence, 'pending', {FIRST_ATTEMPT} FROM endpoints e, events v"
+        f" WHERE e.endpoint_id = ? AND v.sequence >= ? AND {_MATCHES} AND v.timestamp >= e.since ORDER BY v.sequence",
+        (endpoint_id, from_sequence),
+    )
+
+
+def drop_unwanted(sql: Sql, endpoint_id: str) -> None:
+    """Forget what one endpoint has not acknowledged and does not want any more."""
+    sql.execute(
+        "DELETE FROM deliveries WHERE endpoint_id = ?1 AND status <> 'delivered' AND sequence NOT IN"
+        f" (SELECT v.sequence FROM endpoints e, events v WHERE e.endpoint_id = ?1 AND {_MATCHES})",
+        (endpoint_id,),
+    )
+
+
+# --- delivering them ---
+
+
+def endpoints_due(sql: Sql) -> list[tuple[str, int]]:
+    """Endpoints that may be sent to and have something pending, each with the unix second at which it is due.
+
+    Steps from one endpoint to the next in the index: a backlog, and endpoints without one, cost nothing.
+    """
+    rows = sql.execute(
+        "WITH RECURSIVE waiting (endpoint_id) AS ("
+        " SELECT min(endpoint_id) FROM deliveries WHERE status = 'pending'"
+        " UNION ALL SELECT (SELECT min(d.endpoint_id) FROM deliveries d"
+        "  WHERE d.status = 'pending' AND d.endpoint_id > w.endpoint_id)"
+        " FROM waiting w WHERE w.endpoint_id IS NOT NULL)"
+        " SELECT e.endpoint_id, max(e.resume_at,"
+        "  (SELECT min(due_at) FROM deliveries d WHERE d.endpoint_id = e.endpoint_id AND d.status = 'pending'))"
+        " FROM waiting w CROSS JOIN endpoints e USING (endpoint_id) WHERE e.status IN ('active', 'failing')"
+    )
+    return [(endpoint_id, due_at) for endpoint_id, due_at in rows]
 
 
 def due(sql: Sql, endpoint_id: str, *, now: int, limit: int) -> list[tuple[Delivery, OutboxEvent]]:
-    """The deliveries to one endpoint whose time has come: first attempts in the order of events."""
+    """The deliveries to one endpoint whose time has come: first attempts in the order of events, then retries."""
     rows = sql.execute(
-        f"{_DELIVERIES} WHERE endpoint_id = ? AND status = 'pending' AND due_at <= ? ORDER BY due_at, sequence LIMIT ?",
+        f"SELECT {_DELIVERY_COLUMNS}, {_EVENT_COLUMNS} FROM deliveries d CROSS JOIN events v USING (sequence)"
+        " WHERE d.endpoint_id = ? AND d.status = 'pending' AND d.due_at <= ?"
+        " ORDER BY d.due_at, d.sequence LIMIT ?",
         (endpoint_id, now, limit),
     ).fetchall()
-    deliveries = [_delivery(row) for row in rows]
-    return [(delivery, event(sql, delivery.sequence)) for delivery in deliveries]
+    return [(_delivery(row[:9]), _event(row[9:])) for row in rows]
 
 
-def next_due_at(sql: Sql, endpoint_id: str) -> int | None:
-    """Unix seconds of the earliest pending delivery to one endpoint, or None."""
-    row = sql.execute(
-        "SELECT min(due_at) FROM deliveries WHERE endpoint_id = ? AND status = 'pending'", (endpoint_id,)
-    ).fetchone()
-    return None if row[0] is None else int(row[0])
-
-
-def event(sql: Sql, sequence: int) -> OutboxEvent:
-    return _event(sql.execute(f"{_EVENTS} WHERE sequence = ?", (sequence,)).fetchone())
-
-
-def event_by_id(sql: Sql, event_id: str) -> OutboxEvent | None:
-    row = sql.execute(f"{_EVENTS} WHERE id = ?", (event_id,)).fetchone()
-    return None if row is None else _event(row)
-
-
-def first_sequence_timestamp(sql: Sql, from_sequence: int) -> int | None:
-    """When the first event at or after a sequence became true."""
-    row = sql.execute(
-        "SELECT timestamp FROM events WHERE sequence >= ? ORDER BY sequence LIMIT 1", (from_sequence,)
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
-def record_attempt(
-    sql: Sql,
-    delivery: Delivery,
-    *,
-    status: DeliveryStatus,
-    due_at: int,
-    now: int,
-    answer: int | None,
-    error: str | None,
-) -> None:
+def record_attempt(sql: Sql, outcome: Outcome) -> None:
     """Store what one attempt led to."""
     sql.execute(
         "UPDATE deliveries SET status = ?, attempts = attempts + 1, due_at = ?, last_attempt_at = ?,"
         " last_status = ?, last_error = ?, delivered_at = ? WHERE endpoint_id = ? AND sequence = ?",
         (
-            str(status),
-            due_at,
-            now,
-            answer,
-            error,
-            now if status is DeliveryStatus.DELIVERED else None,
-            delivery.endpoint_id,
-            delivery.sequence,
+            str(outcome.status),
+            outcome.due_at,
+            outcome.at,
+            outcome.answer,
+            outcome.error,
+            outcome.at if outcome.status is DeliveryStatus.DELIVERED else None,
+            outcome.delivery.endpoint_id,
+            outcome.delivery.sequence,
         ),
     )
 
 
-def make_due(sql: Sql, *, event_id: str | None, endpoint_id: str | None, now: int) -> int:
-    """Make deliveries that are waiting or exhausted due now; how many."""
+def follow_clock(sql: Sql, endpoint_id: str, *, now: int) -> None:
+    """After the clock was set back: wait what was still to be waited, not until the old clock's time."""
+    sql.execute(
+        "UPDATE deliveries SET due_at = ? + max(0, due_at - last_attempt_at), last_attempt_at = ?"
+        " WHERE endpoint_id = ? AND status = 'pending' AND due_at > ? AND last_attempt_at > ?",
+        (now, now, endpoint_id, now, now),
+    )
+
+
+def clock_went_back(sql: Sql, endpoint_id: str, *, now: int) -> bool:
+    """A delivery to the endpoint waits since a moment that is still to come."""
+    row = sql.execute(
+        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE endpoint_id = ? AND status = 'pending' AND due_at > ?"
+        " AND last_attempt_at > ?)",
+        (endpoint_id, now, now),
+    ).fetchone()
+    return bool(row[0])
+
+
+def bring_forward(sql: Sql, endpoint_id: str, *, now: int, most_attempts: int) -> None:
+    """The endpoint is back: what waits because no one was there to take it goes out now.
+
+    Deliveries that had more than `most_attempts` attempts keep the rest of their schedule.
+    """
+    sql.execute(
+        "UPDATE deliveries SET due_at = ? WHERE endpoint_id = ? AND status = 'pending' AND due_at > ?"
+        " AND attempts <= ? AND (last_status IS NULL OR last_status IN (429, 502, 503, 504))",
+        (now, endpoint_id, now, most_attempts),
+    )
+
+
+def make_due(sql: Sql, *, event_id: str | None, endpoint_id: str | None) -> int:
+    """Make deliveries that are waiting or exhausted due now, before all others; how many."""
+    scope, parameters = ["status <> 'delivered'"], []  # type: list[str], list[str]
+    if endpoint_id is not None:
+        scope.append("endpoint_id = ?")
+        parameters.append(endpoint_id)
+    if event_id is not None:
+        scope.append("sequence = (SELECT sequence FROM events WHERE id = ?)")
+        parameters.append(event_id)
     return sql.execute(
-        "UPDATE deliveries SET status = 'pending', due_at = ?,"
-        " attempts = iif(status = 'exhausted', 0, attempts)"
-        " WHERE status <> 'delivered' AND (? IS NULL OR endpoint_id = ?)"
-        " AND (? IS NULL OR sequence = (SELECT sequence FROM events WHERE id = ?))",
-        (now, endpoint_id, endpoint_id, event_id, event_id),
+        "UPDATE deliveries SET status = 'pending',"
+        f" due_at = iif(status = 'pending' AND attempts = 0, {FIRST_ATTEMPT}, {AT_ONCE}),"
+        f" attempts = iif(status = 'exhausted', 0, attempts) WHERE {' AND '.join(scope)}",
+        parameters,
     ).rowcount
 
 
+# --- telling them inside the node ---
+
+
+def after(sql: Sql, sequence: int, *, limit: int) -> list[OutboxEvent]:
+    """The events behind a sequence number."""
+    return [_event(row) for row in sql.execute(f"{_EVENTS} WHERE v.sequence > ? LIMIT ?", (sequence, limit))]
+
+
+# --- listing them ---
+
+
+def event_by_id(sql: Sql, event_id: str) -> OutboxEvent | None:
+    row = sql.execute(f"{_EVENTS} WHERE v.id = ?", (event_id,)).fetchone()
+    return None if row is None else _event(row)
+
+
+def first_sequence_timestamp(sql: Sql, from_sequence: int) -> int | None:
+    """When the earliest of the events at or after a sequence became true."""
+    row = sql.execute("SELECT min(timestamp) FROM events WHERE sequence >= ?", (from_sequence,)).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
 def page(
-    sql: Sql, *, status: DeliveryStatus | None, event_type: str | None, start: int, limit: int
+    sql: Sql, *, statuses: tuple[DeliveryStatus, ...], event_type: str | None, start: int, limit: int
 ) -> list[tuple[OutboxEvent, list[Delivery]]]:
-    """Events from sequence `start` on, each with its deliveries; with `status`, those with a delivery in it."""
-    where, parameters = ["sequence >= ?"], [start]  # type: list[str], list[Any]
-    if event_type is not None:
-        where.append("type = ?")
-        parameters.append(event_type)
-    if status is not None:
-        unfinished = "" if status is DeliveryStatus.DELIVERED else " AND status <> 'delivered'"
-        where.append(f"sequence IN (SELECT sequence FROM deliveries WHERE status = ?{unfinished})")
-        parameters.append(str(status))
-    rows = sql.execute(
-        f"{_EVENTS} WHERE {' AND '.join(where)} ORDER BY sequence LIMIT ?", (*parameters, limit)
-    ).fetchall()
+    """Events from sequence `start` on, each with its deliveries; with `statuses`, those with a delivery in one."""
+    type_is = "" if event_type is None else "v.type = ? AND "
+    parameters: list[Any] = [] if event_type is None else [event_type]
+    if not statuses:
+        query = f"{_EVENTS} WHERE {type_is}v.sequence >= ? ORDER BY v.sequence LIMIT ?"
+        rows = sql.execute(query, (*parameters, start, limit)).fetchall()
+    elif DeliveryStatus.DELIVERED in statuses:
+        query = (
+            f"{_EVENTS} WHERE {type_is}v.sequence >= ? AND EXISTS (SELECT 1 FROM deliveries d"
+            " WHERE d.sequence = v.sequence AND d.status = 'delivered') ORDER BY v.sequence LIMIT ?"
+        )
+        rows = sql.execute(query, (*parameters, start, limit)).fetchall()
+    else:
+        rows = _unacknowledged(sql, statuses, type_is, parameters, start=start, limit=limit)
     return [(found, deliveries_of(sql, found.sequence)) for found in map(_event, rows)]
 
 
+def _unacknowledged(
+    sql: Sql, statuses: tuple[DeliveryStatus, ...], type_is: str, parameters: list[Any], *, start: int, limit: int
+) -> list[tuple[Any, ...]]:
+    """Rows of events that have a delivery in one of the states that `deliveries_unfinished` indexes."""
+    found: dict[int, tuple[Any, ...]] = {}
+    for status in statuses:
+        query = (
+            f"SELECT DISTINCT {_EVENT_COLUMNS} FROM deliveries d CROSS JOIN events v USING (sequence)"
+            f" WHERE d.status = ? AND d.status <> 'delivered' AND {type_is}d.sequence >= ?"
+            " ORDER BY d.sequence LIMIT ?"
+        )
+        found.update((row[0], row) for row in sql.execute(query, (str(status), *parameters, start, limit)))
+    return [found[sequence] for sequence in sorted(found)[:limit]]
+
+
 def deliveries_of(sql: Sql, sequence: int) -> list[Delivery]:
-    rows = sql.execute(f"{_DELIVERIES} WHERE sequence = ? ORDER BY endpoint_id", (sequence,))
+    rows = sql.execute(f"{_DELIVERIES} WHERE d.sequence = ? ORDER BY d.endpoint_id", (sequence,))
     return [_delivery(row) for row in rows]
 
 
@@ -203,13 +313,15 @@ def backlog(sql: Sql) -> tuple[int, int | None]:
     return int(count), None if oldest is None else int(oldest[0])
 
 
-def pending_for(sql: Sql, endpoint: Endpoint) -> int:
-    """Deliveries to one endpoint that are not acknowledged yet."""
-    row = sql.execute(
-        "SELECT count(*) FROM deliveries WHERE endpoint_id = ? AND status = 'pending'",
-        (endpoint.endpoint_id,),
-    ).fetchone()
-    return int(row[0])
+def unacknowledged_by(sql: Sql, endpoint: Endpoint) -> tuple[int, int]:
+    """How many deliveries to one endpoint are pending, and how many exhausted."""
+    pending = sql.execute(
+        "SELECT count(*) FROM deliveries WHERE endpoint_id = ? AND status = 'pending'", (endpoint.endpoint_id,)
+    ).fetchone()[0]
+    exhausted = sql.execute(
+        "SELECT count(*) FROM deliveries WHERE endpoint_id = ? AND status = 'exhausted'", (endpoint.endpoint_id,)
+    ).fetchone()[0]
+    return int(pending), int(exhausted)
 
 
 def event_count(sql: Sql) -> int:

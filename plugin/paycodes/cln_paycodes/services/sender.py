@@ -1,0 +1,290 @@
+"""The way of events to one endpoint: one at a time, in the order of events, and what came of it to the disk.
+
+A sender runs while its endpoint has something due. What is due is always read from the sidecar and what came of it
+written there: a delivery stays `pending` until its acknowledgement is on disk, so one that was in flight at a crash is
+simply due again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from .. import crash
+from ..core.events import wire_body
+from ..core.records import Delivery, DeliveryStatus, Endpoint, EndpointStatus, OutboxEvent
+from ..core.retry import MOST_ATTEMPTS, TRIP, Answer, Verdict, is_given_up, judge_attempt, resume_at
+from ..errors import PaycodesError, UnknownEndpoint, describe
+from ..store import endpoints, outbox
+from ..store.store import Store
+from ..store.writer import Transaction
+from .endpoints import Endpoints
+from .publisher import Message, Publisher
+
+log = logging.getLogger(__name__)
+
+#: Deliveries that are read at a time: an event is 20 KB at most.
+BATCH = 256
+
+#: Outcomes that share one transaction at most: it must not hold up a payment's hook.
+_GROUP = 32
+
+#: Seconds that a sender without work keeps its connection.
+LINGER_S = 5.0
+
+#: Seconds that deliveries wait after an error of our own.
+TROUBLE_S = 15.0
+
+#: Attempts after which a delivery is not brought forward when its endpoint is back: the last ones stay spread out.
+_BRING_FORWARD_ATTEMPTS = MOST_ATTEMPTS - 3
+
+_SENDABLE = (EndpointStatus.ACTIVE, EndpointStatus.FAILING)
+
+_STATUS = {
+    Verdict.ACKNOWLEDGED: DeliveryStatus.DELIVERED,
+    Verdict.RETRY: DeliveryStatus.PENDING,
+    Verdict.EXHAUSTED: DeliveryStatus.EXHAUSTED,
+    Verdict.GONE: DeliveryStatus.PENDING,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What every sender works with."""
+
+    store: Store
+    registered: Endpoints
+    publisher: Callable[[Endpoint], Publisher]
+    clock: Callable[[], int]
+    chance: Callable[[], float]
+    #: called after an endpoint was disabled
+    disabled: Callable[[], None]
+    #: called when a sender has nothing to do until a later time
+    idle: Callable[[], None]
+
+
+class Sender:
+    """A thread that ends by itself; `ended` is asked, once it has nothing to do, whether it may go."""
+
+    def __init__(self, around: Surroundings, endpoint_id: str, ended: Callable[[Sender], bool]) -> None:
+        self.endpoint_id = endpoint_id
+        self._around = around
+        self._ended = ended
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._changed = False
+        self._publisher: Publisher | None = None
+        self._sent_to: Endpoint | None = None
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name=f"paycodes-{self.endpoint_id}", daemon=True).start()
+
+    @property
+    def is_woken(self) -> bool:
+        return self._wake.is_set()
+
+    def wake(self) -> None:
+        """Something is due."""
+        self._wake.set()
+
+    def interrupt(self) -> None:
+        """The endpoint may have changed: look at it again before the next attempt."""
+        self._changed = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the attempt under way, if any, and end."""
+        self._stopping.set()
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                self._send_due()
+            except UnknownEndpoint:
+                self._stopping.set()
+            except PaycodesError as e:
+                self._wait_after(e.message)
+            except Exception as e:
+                self._wait_after(describe(e))
+            if not self._stopping.is_set():
+                self._around.idle()
+                self._wake.wait(LINGER_S)
+            if (self._stopping.is_set() or not self.is_woken) and self._ended(self):
+                break
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def _wait_after(self, error: str) -> None:
+        """Leave a trouble of ours, such as a full disk, some time to pass, however often we are woken."""
+        if not self._stopping.is_set():
+            log.warning("deliveries to %s wait: %s", self.endpoint_id, error)
+            self._stopping.wait(TROUBLE_S)
+
+    def _send_due(self) -> None:
+        store, clock = self._around.store, self._around.clock
+        while not self._stopping.is_set():
+            self._changed = False
+            self._follow_clock()
+            endpoint = self._around.registered.find(self.endpoint_id)
+            if endpoint.status not in _SENDABLE or endpoint.resume_at > clock():
+                return
+            limit = 1 if endpoint.failures >= TRIP else BATCH
+            batch = store.read(partial(outbox.due, endpoint_id=self.endpoint_id, now=clock(), limit=limit))
+            if not batch:
+                return
+            _Batch(self._around, endpoint, self._publisher_of(endpoint)).send(batch, until=self._is_interrupted)
+
+    def _is_interrupted(self) -> bool:
+        return self._stopping.is_set() or self._changed
+
+    def _publisher_of(self, endpoint: Endpoint) -> Publisher:
+        """The open connection, or a new one when the endpoint is at another place now."""
+        place = (endpoint.url, endpoint.sealed_credentials)
+        if self._publisher is None or self._sent_to is None or place != _place(self._sent_to):
+            if self._publisher is not None:
+                self._publisher.close()
+            self._publisher = self._around.publisher(endpoint)
+        self._sent_to = endpoint
+        return self._publisher
+
+    def _follow_clock(self) -> None:
+        now, endpoint_id = self._around.clock(), self.endpoint_id
+        endpoint = self._around.registered.find(endpoint_id)
+        back = endpoint.last_failure_at is not None and endpoint.last_failure_at > now
+        if back or self._around.store.read(partial(outbox.clock_went_back, endpoint_id=endpoint_id, now=now)):
+            self._around.store.write(partial(_follow_clock, endpoint_id=endpoint_id, now=now))
+
+
+def _place(endpoint: Endpoint) -> tuple[str, str | None]:
+    return endpoint.url, endpoint.sealed_credentials
+
+
+def _follow_clock(tx: Transaction, *, endpoint_id: str, now: int) -> None:
+    endpoints.follow_clock(tx, endpoint_id, now=now)
+    outbox.follow_clock(tx, endpoint_id, now=now)
+
+
+class _Batch:
+    """Attempts one after the other; the outcomes of those that are done go to the disk while the next is under way."""
+
+    def __init__(self, around: Surroundings, endpoint: Endpoint, publisher: Publisher) -> None:
+        self._around = around
+        self._endpoint = endpoint
+        self._publisher = publisher
+        self._failures = endpoint.failures
+        self._failing_since = endpoint.failing_since
+        self._done: list[outbox.Outcome] = []
+        self._recording: Future[None] | None = None
+
+    def send(self, batch: list[tuple[Delivery, OutboxEvent]], *, until: Callable[[], bool]) -> None:
+        secrets = self._around.registered.secrets(self._endpoint)
+        try:
+            for delivery, event in batch:
+                if until() or not self._attempt(delivery, event, secrets):
+                    return
+        finally:
+            self._record(wait=True)
+            crash.point("send:recorded")
+
+    def _attempt(self, delivery: Delivery, event: OutboxEvent, secrets: list[str]) -> bool:
+        """One attempt; False when the endpoint is to be left alone after it."""
+        now = self._around.clock()
+        crash.point("send:start")
+        answer = self._publisher.publish(_message(event), secrets=secrets, now=now)
+        crash.point("send:answered")
+        verdict, due_at = judge_attempt(
+            attempts=delivery.attempts + 1, answer=answer, now=now, chance=self._around.chance()
+        )
+        self._done.append(
+            outbox.Outcome(
+                delivery=delivery,
+                status=_STATUS[verdict],
+                due_at=due_at,
+                at=now,
+                answer=answer.status,
+                error=answer.error,
+            )
+        )
+        if verdict is Verdict.ACKNOWLEDGED:
+            self._record(wait=self._failures > 0)
+            self._failures, self._failing_since = 0, None
+            return True
+        self._record(wait=True)
+        return self._failed(verdict, answer, now)
+
+    def _record(self, *, wait: bool) -> None:
+        """Hand over what is done: at once when nothing is being written, in groups while something is."""
+        if self._recording is not None and (wait or self._recording.done() or len(self._done) >= _GROUP):
+            self._recording.result()
+            self._recording = None
+        if self._done and self._recording is None:
+            outcomes, self._done = self._done, []
+            back = self._failures >= TRIP
+            self._recording = self._around.store.submit(
+                partial(_record, endpoint_id=self._endpoint.endpoint_id, outcomes=outcomes, back=back)
+            )
+        if wait and self._recording is not None:
+            self._recording.result()
+            self._recording = None
+
+    def _failed(self, verdict: Verdict, answer: Answer, now: int) -> bool:
+        self._failures += 1
+        self._failing_since = min(now, self._failing_since or now)
+        until = resume_at(failures=self._failures, answer=answer, now=now, chance=self._around.chance())
+        why = None
+        if verdict is Verdict.GONE:
+            why = "it answered 410: the receiver is gone for good"
+        elif is_given_up(failures=self._failures, failing_since=self._failing_since, now=now):
+            why = "it has only failed for 5 days"
+        endpoint_id = self._endpoint.endpoint_id
+        self._around.store.write(
+            lambda tx: _record_failure(
+                tx, endpoint_id, error=answer.error or "", now=now, resume_at=until, disable=why is not None
+            )
+        )
+        if why is not None:
+            log.warning(
+                "endpoint %s is disabled, %s (%s): webhook-update %s pause=false sends what it has not had",
+                endpoint_id,
+                why,
+                answer.error,
+                endpoint_id,
+            )
+            self._around.disabled()
+        return why is None and until <= now and self._failures < TRIP
+
+
+def _message(event: OutboxEvent) -> Message:
+    body = wire_body(
+        event_id=event.id,
+        event_type=event.type,
+        timestamp=event.timestamp,
+        sequence=event.sequence,
+        data=event.data,
+    )
+    return Message(id=event.id, type=event.type, body=body)
+
+
+def _record(tx: Transaction, *, endpoint_id: str, outcomes: list[outbox.Outcome], back: bool) -> None:
+    """What attempts led to. `back`: an acknowledgement among them ends a time in which the endpoint only failed."""
+    acknowledged_at = None
+    for outcome in outcomes:
+        outbox.record_attempt(tx, outcome)
+        if outcome.status is DeliveryStatus.DELIVERED:
+            acknowledged_at = outcome.at
+    if acknowledged_at is not None:
+        endpoints.record_success(tx, endpoint_id, now=acknowledged_at)
+        if back:
+            outbox.bring_forward(tx, endpoint_id, now=acknowledged_at, most_attempts=_BRING_FORWARD_ATTEMPTS)
+
+
+def _record_failure(tx: Transaction, endpoint_id: str, *, error: str, now: int, resume_at: int, disable: bool) -> None:
+    endpoints.record_failure(tx, endpoint_id, error=error, now=now, resume_at=resume_at)
+    if disable:
+        endpoints.disable(tx, endpoint_id, now=now)
