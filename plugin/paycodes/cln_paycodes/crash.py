@@ -21,6 +21,9 @@ POINTS = frozenset(
         "hook:answered",  # the hook is answered, the node's word is not known
         "paid:asked",  # the node said paid, nothing is recorded
         "paid:recorded",  # state and event are durable, nothing was sent
+        "announce:start",  # an event is about to be told inside the node
+        "announce:emitted",  # it was told, that is not recorded
+        "announce:recorded",  # that it was told is durable
         "send:start",  # a delivery is about to be sent
         "send:answered",  # the receiver acknowledged, that is not recorded
         "send:recorded",  # the acknowledgement is durable
