@@ -289,7 +289,7 @@ def test_second_process_is_refused_until_the_first_is_gone(path: Path) -> None:
         assert first.stdout.readline() == b"open\n"
         before = path.read_bytes()
 
-        with pytest.raises(SidecarUnavailable, match="another process has the sidecar .*: stop it first"):
+        with pytest.raises(SidecarUnavailable, match=r"another process has the sidecar .*: stop it first"):
             Sidecar(path)
 
         assert path.read_bytes() == before

@@ -1,0 +1,109 @@
+"""The file that lightningd runs: the plugin, or a clear word about what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cln_paycodes
+import pytest
+
+ENTRY = Path(cln_paycodes.__file__).parent.parent / "paycodes.py"
+DEADLINE_S = 60
+GETMANIFEST = '{"jsonrpc": "2.0", "id": "cln:getmanifest#1", "method": "getmanifest", "params": {}}\n\n'
+
+
+def _run(
+    tmp_path: Path, *options: str, stdin: str = "", inside_lightningd: bool, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "LIGHTNINGD_PLUGIN"}
+    inside = {"LIGHTNINGD_PLUGIN": "1"} if inside_lightningd else {}
+    return subprocess.run(
+        [sys.executable, *options, str(ENTRY)],
+        input=stdin,
+        env={**inherited, **inside, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+
+
+def _manifest(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    answer = json.loads(done.stdout)
+    assert answer["id"] == "cln:getmanifest#1"
+    assert done.stdout.endswith("\n\n")
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+def test_entry_outside_lightningd_prints_how_to_use_it(tmp_path: Path) -> None:
+    """Run by hand, or by reckless to try it, it explains itself, succeeds and leaves nothing behind."""
+    done = _run(tmp_path, inside_lightningd=False)
+
+    assert done.returncode == 0
+    assert f"lightningd --plugin={ENTRY}" in done.stdout
+    assert "paycodes-db" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_entry_inside_lightningd_gives_its_manifest(tmp_path: Path) -> None:
+    """Asked for the manifest it names its methods, hook and options, and touches no file."""
+    done = _run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True)
+    manifest = _manifest(done)
+
+    assert done.returncode == 0
+    assert {"paycode-create", "paycode-invoice", "reconcile"} <= {method["name"] for method in manifest["rpcmethods"]}
+    assert "invoice_payment" in {hook["name"] for hook in manifest["hooks"]}
+    assert all(option["name"].startswith("paycodes-") for option in manifest["options"])
+    assert manifest["cancheck"] is True
+    assert "disable" not in manifest
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("spread", [1, 20])
+def test_missing_module_disables_the_plugin_with_advice(tmp_path: Path, spread: int) -> None:
+    """Without its dependencies lightningd learns why and goes on without it."""
+    stdin = GETMANIFEST.replace(" ", "\n", spread)
+
+    # Without site-packages; the modules of the repository itself stay where they are.
+    done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True)
+
+    reason = _manifest(done)["disable"]
+    assert done.returncode == 0
+    assert reason.startswith("Paycodes lacks the Python module ")
+    assert "pip install -r requirements.txt" in reason
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["pyln", "coincurve", "sqlite_utils", "cryptography", "standardwebhooks", "urllib3"])
+def test_missing_module_is_named(tmp_path: Path, module: str) -> None:
+    """Whichever dependency cannot be imported is in the message."""
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})")
+
+    done = _run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True, PYTHONPATH=str(tmp_path))
+
+    assert f"lacks the Python module {module}:" in _manifest(done)["disable"]
+
+
+def test_missing_module_outside_lightningd_fails_with_the_same_word(tmp_path: Path) -> None:
+    """Who tries it by hand, reckless included, sees a sentence and a failure."""
+    done = _run(tmp_path, "-S", "-E", inside_lightningd=False)
+
+    assert done.returncode == 1
+    assert "Paycodes lacks the Python module" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stdin", ["", '{"jsonrpc": "2.0", "id": 1, "meth'])
+def test_lightningd_that_goes_away_is_not_waited_for(tmp_path: Path, stdin: str) -> None:
+    """When stdin ends before the question is whole, it ends too."""
+    done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True)
+
+    assert done.stdout == ""
+    assert done.returncode == 0
