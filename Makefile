@@ -1,0 +1,47 @@
+# One command each, on a machine that has only Python 3.10 or newer and make: the virtual environment and
+# what it needs are made first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+#: Processes that run tests side by side.
+JOBS ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint types bench format clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml plugin/paycodes/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Paycodes needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## see it work: issue, get paid, crash, notify, reconcile
+	@$(BIN)/python contrib/demo.py
+
+test: $(READY)  ## every test; on real nodes too where lightningd and bitcoind are on PATH
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+test-quick: $(READY)  ## the unit tests alone
+	$(BIN)/pytest tests/unit
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+bench: $(READY)  ## benchmarks, minutes long; tables are printed
+	@for script in contrib/bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+format: $(READY)  ## lay the code out
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## forget the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info plugin/paycodes/*.egg-info

@@ -1,0 +1,166 @@
+"""A network of two lightningd nodes with a channel between them, on a bitcoind of their own."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from pyln.client import RpcError
+
+from .background import in_background
+from .bitcoind import Bitcoind
+from .daemon import poll_until
+from .daemon_node import DaemonNode
+from .interface import Answer, ConnectionLost, NotSupported, PaymentFailed
+from .sent_parts import SentParts
+
+# pyln-testing reads these when it is imported, and would look for valgrind, postgres and Rust plugins.
+os.environ.setdefault("TEST_NETWORK", "regtest")
+os.environ.setdefault("VALGRIND", "0")
+os.environ.setdefault("SLOW_MACHINE", "1")
+os.environ.setdefault("RUST", "0")
+
+from pyln.testing.utils import LightningD, drop_unused_port, reserve_unused_port
+
+_CHANNEL_SAT = 10_000_000
+_TIMEOUT_S = 60.0
+
+#: Fixed, as regtest has no market: opening, mutual close, unilateral close, penalty, in sat per kw.
+_FEERATES = "15000/11000/7500/3750"
+
+
+class LightningdNode(DaemonNode):
+    """lightningd with the options of pyln-testing, in a session of its own."""
+
+    kind = "regtest"
+
+    def __init__(self, lightning_dir: Path, plugin_path: Path | None, options: dict[str, Any], rpc_port: int) -> None:
+        super().__init__(lightning_dir, plugin_path, options)
+        self.port = reserve_unused_port()
+        self._recipe = LightningD(f"{lightning_dir}/", bitcoindproxy=None, port=self.port, random_hsm=True)
+        self._recipe.cleanup_files()
+        self._recipe.opts |= {
+            "bitcoin-rpcport": rpc_port,
+            "log-file": str(self._log_path),
+            "log-level": "debug",
+            "force-feerates": _FEERATES,
+            "ignore-fee-limits": "true",
+            "autoconnect-seeker-peers": 0,
+            "dev-fast-reconnect": None,
+        }
+        del self._recipe.opts["log-prefix"]
+
+    def command(self) -> list[str]:
+        return [str(word) for word in self._recipe.cmd_line]
+
+    def close(self) -> None:
+        super().close()
+        drop_unused_port(self.port)
+
+
+class RegtestNetwork:
+    kind = "regtest"
+    supports_faults = False
+
+    def __init__(self, directory: Path, plugin_path: Path | None, options: dict[str, Any]) -> None:
+        self.bitcoind = Bitcoind(directory / "bitcoind")
+        rpc_port = self.bitcoind.rpc_port
+        self.merchant = LightningdNode(directory / "merchant", plugin_path, options, rpc_port)
+        self.payer = LightningdNode(directory / "payer", None, {}, rpc_port)
+        self._payments_out = 0
+        self._merchant_id = ""
+
+    def open(self) -> None:
+        self.bitcoind.start()
+        for node in (self.merchant, self.payer):
+            node.begin_start()
+        # The wallet matures while the nodes come up.
+        self.bitcoind.mine(101)
+        for node in (self.merchant, self.payer):
+            node.finish_start()
+        self._merchant_id = self.merchant.call("getinfo")["id"]
+        self.fund()
+
+    def fund(self, sats: int = _CHANNEL_SAT) -> None:
+        """A channel from the payer, half of it on the merchant's side, so that both can pay."""
+        self.bitcoind.send(self.payer.call("newaddr", "bech32")["bech32"], sats + 1_000_000)
+        self.mine(1)
+        poll_until(self._has_coins, _TIMEOUT_S, "the payer's coins do not appear")
+        self.payer.call("connect", self._merchant_id, "127.0.0.1", self.merchant.port)
+        opened = self.payer.call("fundchannel", id=self._merchant_id, amount=sats, announce=False, push_msat=sats * 500)
+        self.bitcoind.wait_for_transaction(opened["txid"])
+        self.mine(1)
+        poll_until(self._is_channel_ready, _TIMEOUT_S, "the channel does not become usable")
+
+    def _has_coins(self) -> bool:
+        return any(output["status"] == "confirmed" for output in self.payer.call("listfunds")["outputs"])
+
+    def _is_channel_ready(self) -> bool:
+        """Both sides up: right after a restart they are not."""
+        try:
+            channels = [node.call("listpeerchannels")["channels"] for node in (self.payer, self.merchant)]
+        except ConnectionLost:
+            return False
+        return all(
+            mine and all(c["state"] == "CHANNELD_NORMAL" and c["peer_connected"] for c in mine) for mine in channels
+        )
+
+    def wait_for_channel(self, timeout_s: float = _TIMEOUT_S) -> None:
+        if not self._is_channel_ready():
+            poll_until(self._is_channel_ready, timeout_s, "the channel does not come back")
+
+    def pay(self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0) -> Answer:
+        self.wait_for_channel(timeout_s)
+        try:
+            if amount_msat is None and parts == 1:
+                return self.payer.call("xpay", invstring=bolt11, retry_for=int(timeout_s))
+            return SentParts(self.payer, self._merchant_id, bolt11).pay(amount_msat, parts, timeout_s)
+        except RpcError as error:
+            raise PaymentFailed(error.error["code"], error.error["message"], error.error.get("data")) from error
+
+    def pay_in_background(
+        self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0
+    ) -> Future[Answer]:
+        return in_background(lambda: self.pay(bolt11, amount_msat, parts, timeout_s))
+
+    def pay_out(self, amount_msat: int = 10_000, fail: bool = False) -> str:
+        self.wait_for_channel()
+        self._payments_out += 1
+        label = f"out/{self._payments_out}/{threading.get_ident()}/{time.monotonic_ns()}"
+        invoice = self.payer.call("invoice", amount_msat, label, "out")
+        if fail:
+            self.payer.call("delinvoice", label, "unpaid")
+        try:
+            self.merchant.call("xpay", invoice["bolt11"])
+        except ConnectionLost:
+            raise
+        except RpcError as error:
+            if not fail:
+                raise PaymentFailed(error.error["code"], error.error["message"]) from error
+        payment_hash: str = invoice["payment_hash"]
+        return payment_hash
+
+    def mine(self, blocks: int = 1) -> int:
+        height = self.bitcoind.mine(blocks)
+        for node in (self.merchant, self.payer):
+            poll_until(
+                lambda node=node: node.call("getinfo")["blockheight"] >= height,  # type: ignore[misc]
+                _TIMEOUT_S,
+                f"{node.lightning_dir} does not see block {height}",
+            )
+        return height
+
+    def fault(self, *_args: Any, **_options: Any) -> None:
+        raise NotSupported("a real node does not fail on demand")
+
+    def clear_faults(self) -> None:
+        raise NotSupported("a real node does not fail on demand")
+
+    def close(self) -> None:
+        self.merchant.close()
+        self.payer.close()
+        self.bitcoind.close()

@@ -1,0 +1,95 @@
+"""What scenarios look at a node with: the recorder's journal, errors, and a raw connection."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from network import Network, Node
+from network.daemon import poll_until
+from pyln.client import RpcError
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A network whose merchant runs the recorder."""
+
+    network: Network
+
+    @property
+    def node(self) -> Node:
+        return self.network.merchant
+
+    def entries(self) -> list[list[Any]]:
+        path = self.node.network_dir / "recorder.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def about(self, needle: str) -> list[list[Any]]:
+        """What the recorder saw that mentions a label or a payment hash."""
+        return [entry for entry in self.entries() if needle in json.dumps(entry)]
+
+    def wait_for(self, kind: str, name: str, needle: str = "", count: int = 1) -> list[Any]:
+        """The contents of the first ``count`` entries of a kind."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            found[:] = [e[2] for e in self.about(needle) if e[0] == kind and e[1] == name]
+            return len(found) >= count
+
+        poll_until(look, 30.0, f"no {kind} {name} about {needle!r}")
+        return found
+
+    def behave(self, hook: str, *answers: Any) -> None:
+        self.node.call("recorder-behave", hook=hook, answers=list(answers))
+
+
+def error_of(node: Node, method: str, *args: Any, **kwargs: Any) -> Any:
+    """The error that a call fails with."""
+    with pytest.raises(RpcError) as raised:
+        node.call(method, *args, **kwargs)
+    return raised.value.error
+
+
+def code_of(node: Node, method: str, *args: Any, **kwargs: Any) -> int:
+    return int(error_of(node, method, *args, **kwargs)["code"])
+
+
+@contextmanager
+def connected(node: Node) -> Iterator[tuple[Callable[[str], None], Iterator[Any]]]:
+    """A raw connection: a function to send text with, and the answers as they come."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(node.rpc_path))
+        yield (lambda text: connection.sendall(text.encode())), _answers(connection)
+
+
+def _answers(connection: socket.socket) -> Iterator[Any]:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+        while b"\n\n" in received:
+            message, received = received.split(b"\n\n", 1)
+            yield json.loads(message)
+
+
+@contextmanager
+def parked(node: Node, method: str, params: Any) -> Iterator[Callable[[], Any]]:
+    """A call that does not answer yet; what is yielded waits for its whole answer.
+
+    Requests of one connection are begun in order, so once the second is answered the first has been looked at.
+    """
+    requests = [
+        {"jsonrpc": "2.0", "id": "parked", "method": method, "params": params},
+        {"jsonrpc": "2.0", "id": "behind", "method": "getinfo", "params": []},
+    ]
+    with connected(node) as (send, receive):
+        send("".join(json.dumps(request) for request in requests))
+        first = next(receive)
+        assert first["id"] == "behind", f"{method} did not park: {first}"
+        yield lambda: next(receive)
