@@ -36,11 +36,11 @@ class Receiver:
     def __init__(self, directory: Path, port: int, secret: str) -> None:
         self._output = directory / "receiver.log"
         self._process = subprocess.Popen(
-            [sys.executable, str(RECEIVER), str(port)],
-            env={"WEBHOOK_SECRET": secret},
+            [sys.executable, str(RECEIVER), secret, str(port), str(directory / "events.sqlite3")],
             stdout=self._output.open("w"),
             stderr=subprocess.STDOUT,
         )
+        poll_until(lambda: _answers(port), 30.0, "the receiver did not start")
 
     def lines(self) -> list[str]:
         return self._output.read_text().splitlines()
@@ -101,15 +101,15 @@ def _payments(network: Network, receiver: Receiver) -> None:
 
     tell("\n3. Another node pays the first one.")
     network.pay(invoices[0]["bolt11"])
-    receiver.wait_for("invoice.paid", 1)
-    tell(f"    the shop's backend got it, signed: {receiver.lines()[-1]}")
+    receiver.wait_for("new   invoice.paid", 1)
+    tell(f"    the shop's backend got it, signed, and keeps it: {receiver.lines()[-1]}")
 
     tell("\n4. The plugin is killed with SIGKILL, and paid while it is away.")
     network.merchant.kill_plugin()
     network.pay(invoices[1]["bolt11"])
     tell("    index 2 is paid; no plugin was there to see it.")
     network.merchant.start_plugin()
-    receiver.wait_for("invoice.paid", 2)
+    receiver.wait_for("new   invoice.paid", 2)
     tell(f"    the plugin is back, asked the node, and told it: {receiver.lines()[-1]}")
 
     tell("\n5. Books and node, compared.")
@@ -140,6 +140,11 @@ def _table(call: Callable[..., Any]) -> None:
             tell("    " + "  ".join("-" * width for width in widths))
     (code,) = call("listpaycodes", "coffee")["paycodes"]
     tell(f"\n    coffee: {code['issued']} issued, {code['paid']} paid, {code['received_msat'] // 1000} sat received")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
