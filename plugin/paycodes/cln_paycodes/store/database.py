@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -121,7 +122,8 @@ def _refuse_foreign_file(path: Path) -> None:
             conn.close()
     except sqlite3.Error as e:
         raise SidecarUnavailable(f"the sidecar {path} is damaged or not SQLite ({e}): {advice}") from e
-    known = {migration.name for migration in migrations.pending(Database(memory=True))}
+    with closing(sqlite3.connect(":memory:")) as empty:
+        known = {migration.name for migration in migrations.pending(Database(empty, execute_plugins=False))}
     if newer := applied - known:
         raise SidecarUnavailable(
             f"the sidecar {path} was written by a newer version ({', '.join(sorted(newer))}): upgrade the plugin"

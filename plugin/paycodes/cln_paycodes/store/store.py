@@ -22,6 +22,16 @@ class Sql(Protocol):
     def execute(self, sql: str, parameters: Any = ..., /) -> sqlite3.Cursor: ...
 
 
+class _Reader:
+    """A thread's own connection, closed with the thread or the store, whichever goes first."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self.conn = conn
+
+    def __del__(self) -> None:
+        self.conn.close()
+
+
 class Store:
     def __init__(self, path: Path) -> None:
         """Open (and create or migrate) the sidecar; raises SidecarUnavailable with what to do."""
@@ -46,10 +56,10 @@ class Store:
             raise SidecarUnavailable(f"the sidecar cannot be read: {e}") from e
 
     def _reader(self) -> sqlite3.Connection:
-        conn: sqlite3.Connection | None = getattr(self._local, "conn", None)
-        if conn is None:
-            conn = self._local.conn = self._sidecar.reader()
-        return conn
+        reader: _Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = _Reader(self._sidecar.reader())
+        return reader.conn
 
     def close(self) -> None:
         """Finish what was submitted and let go of the file."""
