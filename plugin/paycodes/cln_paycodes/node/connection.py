@@ -96,8 +96,8 @@ class Connection:
                     start = scanned = end + len(_END)
                 del buffer[:start]
                 scanned = len(buffer)
-        except OSError:
-            pass  # the same as an orderly end: what waits learns that the outcome is unknown
+        except (OSError, ValueError, RecursionError):
+            pass  # a broken stream is the same as an orderly end: what waits learns that the outcome is unknown
         finally:
             with self._lock:
                 if self._sock is sock:
@@ -117,9 +117,13 @@ class Connection:
             # A blocked recv() ends by shutdown(), not by close().
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        pending, self._pending = self._pending, {}
-        for future in pending.values():
-            future.set_exception(NodeUnknown("the connection to the node was lost before it answered: ask it again"))
+        # Taken one by one: an answer that the reading thread delivers meanwhile has its call to itself.
+        while self._pending:
+            with contextlib.suppress(KeyError):
+                _, future = self._pending.popitem()
+                future.set_exception(
+                    NodeUnknown("the connection to the node was lost before it answered: ask it again")
+                )
 
     def close(self) -> None:
         with self._lock:

@@ -54,22 +54,25 @@ class Writer:
         self._conn = conn
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="paycodes-writer", daemon=True)
         self._thread.start()
 
     def submit(self, run: Callable[[Transaction], T]) -> Future[T]:
         """The future is done when the job is on disk, or holds what it raised, or SidecarUnavailable."""
         job: _Job[T] = _Job(run)
-        if self._closed:
-            job.future.set_exception(SidecarUnavailable("the sidecar is closed: the plugin is stopping"))
-        else:
-            self._queue.put(job)
+        with self._closing:
+            if not self._closed:
+                self._queue.put(job)
+                return job.future
+        job.future.set_exception(SidecarUnavailable("the sidecar is closed: the plugin is stopping"))
         return job.future
 
     def close(self) -> None:
         """Finish what is queued and stop."""
-        self._closed = True
-        self._queue.put(None)
+        with self._closing:
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
 
     def _loop(self) -> None:
