@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import parameters as p
+from .core import qr
 from .core.answers import endpoint_answer, event_answer, invoice_answer, paycode_answer
 from .core.keys import FIRST_INDEX
 from .core.labels import Slot
@@ -29,6 +30,7 @@ from .store import invoices, outbox, paycodes
 
 if TYPE_CHECKING:
     from .app import Services
+    from .services.run import Progress
 
 Answer = dict[str, Any]
 
@@ -53,14 +55,16 @@ class Command:
     parameters: tuple[Parameter, ...]
     run: Callable[..., Answer | Future[Answer]]
     pool: Pool
+    #: it takes `progress`, to be called with how much is done of how much
+    watched: bool = False
 
 
 COMMANDS: dict[str, Command] = {}
 
 
-def _command(name: str, pool: Pool, *parameters: Parameter) -> Callable[[Run], Run]:
+def _command(name: str, pool: Pool, *parameters: Parameter, watched: bool = False) -> Callable[[Run], Run]:
     def register(run: Run) -> Run:
-        COMMANDS[name] = Command(name=name, parameters=parameters, run=run, pool=pool)
+        COMMANDS[name] = Command(name=name, parameters=parameters, run=run, pool=pool, watched=watched)
         return run
 
     return register
@@ -140,6 +144,7 @@ def paycode_update(services: Services, paycode: str, webhook: str | None = None,
     if webhook is not None:
         check_endpoint_url(webhook)
     updated = services.registry.update(paycode, lambda terms: _apply_terms(terms, given))
+    services.offers.keep(updated)
     answer = _paycode_answer(services, updated)
     if webhook is not None and (endpoint := _webhook_of(services, updated, webhook)) is not None:
         answer["webhook"] = endpoint
@@ -148,18 +153,49 @@ def paycode_update(services: Services, paycode: str, webhook: str | None = None,
 
 @_command("paycode-disable", Pool.NODE, _PAYCODE)
 def paycode_disable(services: Services, paycode: str) -> Answer:
-    return _paycode_answer(services, services.registry.set_status(paycode, PaycodeStatus.DISABLED))
+    return _set_status(services, paycode, PaycodeStatus.DISABLED)
 
 
 @_command("paycode-enable", Pool.NODE, _PAYCODE)
 def paycode_enable(services: Services, paycode: str) -> Answer:
-    return _paycode_answer(services, services.registry.set_status(paycode, PaycodeStatus.ACTIVE))
+    return _set_status(services, paycode, PaycodeStatus.ACTIVE)
+
+
+def _set_status(services: Services, paycode: str, status: PaycodeStatus) -> Answer:
+    changed = services.registry.set_status(paycode, status)
+    services.offers.keep(changed)
+    return _paycode_answer(services, changed)
 
 
 @_command("listpaycodes", Pool.QUICK, _OPTIONAL_PAYCODE)
 def listpaycodes(services: Services, paycode: str | None = None) -> Answer:
     found = services.store.read(paycodes.every) if paycode is None else [services.registry.find(paycode)]
     return {"paycodes": [_paycode_answer(services, record) for record in found]}
+
+
+@_command(
+    "paycode-qr",
+    Pool.NODE,
+    _PAYCODE,
+    Parameter(name="kind", kind=p.one_of("lnurl", "bolt12")),
+    Parameter(name="format", kind=p.one_of("text", "svg")),
+)
+def paycode_qr(
+    services: Services,
+    paycode: str,
+    kind: str = "lnurl",
+    format: str = "text",  # noqa: A002 (the contract's name)
+) -> Answer:
+    """The first `kind=bolt12` makes the code's offer."""
+    found = services.registry.find(paycode)
+    if kind == "bolt12":
+        code = services.offers.make(found.paycode_id).bolt12.upper()
+    elif services.links is None:
+        raise BadParameter("kind: an LNURL needs the option paycodes-url; give bolt12, or set it")
+    else:
+        code = qr.payment_uri(services.links.lnurl(found))
+    content = qr.as_svg(code, title=found.terms.label) if format == "svg" else qr.as_text(code)
+    return {"content": content, "format": format, "code": code}
 
 
 # --- invoices ---
@@ -387,9 +423,15 @@ def outbox_retry(services: Services, event: str | None = None, endpoint: str | N
 # --- the whole ---
 
 
-@_command("reconcile", Pool.SLOW, Parameter(name="full", kind=p.flag), Parameter(name="dry_run", kind=p.flag))
-def reconcile(services: Services, full: bool = False, dry_run: bool = False) -> Answer:
-    return services.reconciler.run(full=full, dry_run=dry_run).answer()
+@_command(
+    "reconcile",
+    Pool.SLOW,
+    Parameter(name="full", kind=p.flag),
+    Parameter(name="dry_run", kind=p.flag),
+    watched=True,
+)
+def reconcile(services: Services, progress: Progress, full: bool = False, dry_run: bool = False) -> Answer:
+    return services.reconciler.run(full=full, dry_run=dry_run, progress=progress).answer()
 
 
 @_command("getpaycodesinfo", Pool.QUICK)

@@ -24,6 +24,12 @@ POINTS = frozenset(
         "announce:start",  # an event is about to be told inside the node
         "announce:emitted",  # it was told, that is not recorded
         "announce:recorded",  # that it was told is durable
+        "reconcile:definitions",  # definitions are taken over and mirrored, nothing else was looked at
+        "reconcile:written",  # findings are durable, the cursors are not
+        "reconcile:walked",  # a walk is through, the cursors are not stored
+        "reconcile:reissued",  # the node lists an invoice again, the books do not know
+        "reconcile:cursors",  # the cursors of invoices are durable, outgoing payments were not looked at
+        "reconcile:payments",  # everything is durable, the caller has no answer
         "send:start",  # a delivery is about to be sent
         "send:answered",  # the receiver acknowledged, that is not recorded
         "send:recorded",  # the acknowledgement is durable

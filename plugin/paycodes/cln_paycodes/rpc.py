@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -24,12 +25,16 @@ from .app import Pools, Services, Settings
 from .commands import COMMANDS, Command, Pool
 from .core.events import DISABLED_TOPIC, TOPICS
 from .core.labels import Slot, parse_label
+from .core.offers import offer_id_of
 from .core.outgoing import QUIET_S
 from .errors import BadParameter, PaycodesError, SidecarUnavailable, describe
 from .http.settings import RATE_LIMIT, read_settings
 from .node.lightningd import Lightningd
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two words on how far a method is.
+PROGRESS_INTERVAL_S = 0.1
 
 #: Seconds that a hook's answer may wait for its intent to reach the disk.
 HOOK_DEADLINE_S = 0.05
@@ -148,6 +153,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         self._pools.submit(command.pool.value, self._run, request, command, services, arguments)
 
     def _run(self, request: Request, command: Command, services: Services, arguments: dict[str, Any]) -> None:
+        if command.watched:
+            arguments["progress"] = _ProgressBar(request)
         try:
             answer = command.run(services, **arguments)
         except Exception as e:
@@ -215,9 +222,13 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             log.error("a notification of %s was not handled: %s", request.method, describe(e))
 
     def _invoice_paid(self, payment: Any) -> None:
-        slot = _slot_of(payment)
-        if slot is not None and self._services is not None:
-            self._pools.submit(Pool.NODE.value, self._look, self._services, slot)
+        services, slot = self._services, _slot_of(payment)
+        if services is None:
+            return
+        if slot is not None:
+            self._pools.submit(Pool.NODE.value, self._look, services, slot)
+        elif (label := _label_of(payment)) is not None and offer_id_of(label) is not None:
+            self._pools.submit(Pool.NODE.value, self._look_offer, services, label)
 
     @staticmethod
     def _look(services: Services, slot: Slot) -> None:
@@ -228,6 +239,14 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             services.watcher.wake()
         except Exception as e:
             log.error("%s is looked at again by reconcile: %s", slot.label, describe(e))
+            services.watcher.wake()
+
+    @staticmethod
+    def _look_offer(services: Services, label: str) -> None:
+        try:
+            services.offers.look(label)
+        except Exception as e:
+            log.info("a payment by an offer is looked at again by reconcile: %s", describe(e))
             services.watcher.wake()
 
     def _outgoing_changed(self, payment: Any) -> None:
@@ -273,6 +292,22 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         os._exit(0)
 
 
+class _ProgressBar:
+    """Tells the caller how far a long method is, if it wants to know: lightningd drops what nobody asked for."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._told_at = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        # lightning-cli counts from 0, and divides by what is left of a total of 1.
+        if total < 2 or done < 1 or (now - self._told_at < PROGRESS_INTERVAL_S and done < total):
+            return
+        self._told_at = now
+        self._request.progress(done - 1, total)
+
+
 class _Once:
     """A callable that does its work at the first call only, whichever thread makes it."""
 
@@ -303,8 +338,13 @@ def _checked(params: Any) -> tuple[str, Any]:
 
 def _slot_of(payment: Any) -> Slot | None:
     """The slot whose label a hook or notification names; None when it is not ours or not as expected."""
+    label = _label_of(payment)
+    return None if label is None else parse_label(label)
+
+
+def _label_of(payment: Any) -> str | None:
     label = payment.get("label") if isinstance(payment, Mapping) else None
-    return parse_label(label) if isinstance(label, str) else None
+    return label if isinstance(label, str) else None
 
 
 def _settings(options: Mapping[str, Any], directory: Path) -> Settings:

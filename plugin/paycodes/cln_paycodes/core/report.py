@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .audit import AuditLine
+from .labels import Slot
 from .reconciliation import Finding, FindingKind
 
 #: Conflicts and problems that one answer lists; the counts are always whole.
@@ -27,24 +29,19 @@ class Report:
     dry_run: bool
     checked: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTED.values(), 0))
-    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    #: what contradicts, by slot, for a person
+    conflicts: dict[Slot, str] = field(default_factory=dict)
     #: what could not be read or repaired, for a person
     problems: list[str] = field(default_factory=list)
     events: int = 0
+    #: of a full run, one for each code
+    audit: list[AuditLine] = field(default_factory=list)
     cursors: dict[str, int] = field(default_factory=dict)
     duration_ms: int = 0
 
     def found(self, finding: Finding) -> None:
         if finding.kind is FindingKind.CONFLICT:
-            slot = finding.slot
-            self.conflicts.append(
-                {
-                    "paycode_id": slot.paycode_id,
-                    "index": slot.index,
-                    "label": slot.label,
-                    "detail": finding.detail,
-                }
-            )
+            self.conflicts[finding.slot] = finding.detail
         else:
             self.counts[_COUNTED[finding.kind]] += 1
 
@@ -52,18 +49,25 @@ class Report:
     def agree(self) -> bool:
         """After this run books and node say the same."""
         open_findings = self.dry_run and any(self.counts.values())
-        return not self.conflicts and not self.problems and not open_findings
+        sums_agree = all(line.agree for line in self.audit)
+        return not self.conflicts and not self.problems and not open_findings and sums_agree
 
     def answer(self) -> dict[str, Any]:
+        """Single values first and lists last, so that `lightning-cli -H` can be read from top to bottom."""
+        listed = list(self.conflicts.items())[:MOST_LISTED]
         return {
             "full": self.full,
             "dry_run": self.dry_run,
             "checked": self.checked,
             **self.counts,
-            "conflicts": self.conflicts[:MOST_LISTED],
-            "problems": self.problems[:MOST_LISTED],
             "events": self.events,
             "agree": self.agree,
-            "cursors": self.cursors,
             "duration_ms": self.duration_ms,
+            "cursors": self.cursors,
+            **({"paycodes": [line.answer() for line in self.audit]} if self.audit else {}),
+            "problems": self.problems[:MOST_LISTED],
+            "conflicts": [
+                {"paycode_id": slot.paycode_id, "index": slot.index, "label": slot.label, "detail": detail}
+                for slot, detail in listed
+            ],
         }

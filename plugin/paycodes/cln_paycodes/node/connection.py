@@ -14,8 +14,10 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any
 
 from ..errors import NodeRefused, NodeUnknown
@@ -43,12 +45,19 @@ class Connection:
 
     def call(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
         """The result; raises NodeRefused with the node's error, NodeUnknown when no answer came in time."""
+        return self.begin(method, params, timeout_s=timeout_s)()
+
+    def begin(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Callable[[], Any]:
+        """Send the call now and give what waits for its result: the node works while the caller does other things."""
         call_id = f"cln-paycodes:{method}#{next(self._ids)}"
         future: Future[Any] = Future()
         request = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
         payload = json.dumps(request, ensure_ascii=False).encode() + _END
         with self._lock:
             self._send(call_id, future, method, payload)
+        return partial(self._finish, call_id, future, method, timeout_s)
+
+    def _finish(self, call_id: str, future: Future[Any], method: str, timeout_s: float | None) -> Any:
         try:
             answer = future.result(timeout_s)
         except FutureTimeout:

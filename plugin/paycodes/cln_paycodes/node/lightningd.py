@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ..core.records import NodeInvoice, NodePayment
+from ..core.records import NodeInvoice, NodeOffer, NodePayment
 from ..errors import NodeRefused
 from .connection import Connection
-from .port import DATASTORE_DEL_DOES_NOT_EXIST, Datum, Issued
+from .port import DATASTORE_DEL_DOES_NOT_EXIST, Credit, Datum, Issued
 
 #: Seconds after which a call's outcome counts as unknown.
 CALL_TIMEOUT_S = 30.0
@@ -87,6 +88,28 @@ class Lightningd:
         page = self._call("listinvoices", index=index, start=start, limit=limit)["invoices"]
         return [_invoice(entry) for entry in page]
 
+    def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
+        params = {"index": index, "start": start, "limit": limit}
+        answer = self._connection.begin("listinvoices", params, timeout_s=self._timeout_s)
+        return lambda: [_invoice(entry) for entry in answer()["invoices"]]
+
+    def offers(self) -> list[NodeOffer]:
+        return [_offer(entry) for entry in self._call("listoffers")["offers"]]
+
+    def make_offer(self, *, amount_msat: int | None, description: str, label: str, issuer: str | None) -> NodeOffer:
+        wanted: dict[str, Any] = {"amount": "any" if amount_msat is None else amount_msat, "label": label}
+        if description:
+            wanted["description"] = description
+        if issuer is not None:
+            wanted["issuer"] = issuer
+        return _offer(self._call("offer", **wanted))
+
+    def enable_offer(self, offer_id: str) -> None:
+        self._call("enableoffer", offer_id=offer_id)
+
+    def disable_offer(self, offer_id: str) -> None:
+        self._call("disableoffer", offer_id=offer_id)
+
     def payments(self, *, index: str, start: int, limit: int) -> list[NodePayment]:
         page = self._call("listsendpays", index=index, start=start, limit=limit)["payments"]
         return [_payment(entry) for entry in page]
@@ -98,6 +121,25 @@ class Lightningd:
     def last_index(self, *, subsystem: str, index: str) -> int:
         answer = self._call("wait", subsystem=subsystem, indexname=index, nextvalue=0)
         return int(answer.get(index, 0))
+
+    def bookkeeper_credit(self, payment_hash: str) -> Credit | None:
+        events = self._call("bkpr-listaccountevents", payment_id=payment_hash)["events"]
+        received = [event for event in events if event["type"] == "channel" and event["credit_msat"] > 0]
+        if not received:
+            return None
+        return Credit(
+            amount_msat=sum(event["credit_msat"] for event in received),
+            at=max(event["timestamp"] for event in received),
+        )
+
+    def incoming_in_flight(self) -> list[str]:
+        channels = self._call("listpeerchannels")["channels"]
+        return [
+            htlc["payment_hash"]
+            for channel in channels
+            for htlc in channel.get("htlcs", ())
+            if htlc["direction"] == "in"
+        ]
 
     def wait_index(self, *, subsystem: str, index: str, value: int) -> None:
         params = {"subsystem": subsystem, "indexname": index, "nextvalue": value}
@@ -117,6 +159,18 @@ def _invoice(entry: dict[str, Any]) -> NodeInvoice:
         created_index=entry["created_index"],
         updated_index=entry.get("updated_index"),
         description=entry.get("description"),
+        offer_id=entry.get("local_offer_id"),
+        bolt12=entry.get("bolt12"),
+        payer_note=entry.get("invreq_payer_note"),
+    )
+
+
+def _offer(entry: dict[str, Any]) -> NodeOffer:
+    return NodeOffer(
+        offer_id=entry["offer_id"],
+        bolt12=entry["bolt12"],
+        label=entry.get("label"),
+        active=entry["active"],
     )
 
 

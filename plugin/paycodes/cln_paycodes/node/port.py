@@ -7,15 +7,18 @@ unless bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..core.records import NodeInvoice, NodePayment
+from ..core.records import NodeInvoice, NodeOffer, NodePayment
 
 #: CLN's error codes that the plugin decides by (`common/jsonrpc_errors.h`, v26.06).
 INVOICE_LABEL_ALREADY_EXISTS = 900
 INVOICE_PREIMAGE_ALREADY_EXISTS = 901
 DATASTORE_DEL_DOES_NOT_EXIST = 1200
+OFFER_ALREADY_DISABLED = 1001
+OFFER_ALREADY_ENABLED = 1006
 METHOD_NOT_FOUND = -32601
 
 
@@ -35,6 +38,14 @@ class Issued:
     payment_hash: str
     expires_at: int
     created_index: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credit:
+    """Money that came in, by the bookkeeper."""
+
+    amount_msat: int
+    at: int
 
 
 class Node(Protocol):
@@ -69,6 +80,9 @@ class Node(Protocol):
     def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
         """A page by `created` or `updated` index, from `start` (1 at least) on."""
 
+    def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
+        """The same, asked for now and waited for later."""
+
     def payments(self, *, index: str, start: int, limit: int) -> list[NodePayment]:
         """A page of the parts of outgoing payments, likewise."""
 
@@ -78,8 +92,26 @@ class Node(Protocol):
     def last_index(self, *, subsystem: str, index: str) -> int:
         """The highest `created`, `updated` or `deleted` index of `invoices` or `sendpays`; 0 when there was none."""
 
+    def bookkeeper_credit(self, payment_hash: str) -> Credit | None:
+        """What the built-in bookkeeper knows to have come in under a hash; NodeRefused where it is disabled."""
+
+    def incoming_in_flight(self) -> list[str]:
+        """The payment hashes of the HTLCs towards us that are still in a channel."""
+
     def wait_index(self, *, subsystem: str, index: str, value: int) -> None:
         """Return once the index has reached `value`: parked at the node, without a time limit."""
+
+    def offers(self) -> list[NodeOffer]:
+        """All offers of the node."""
+
+    def make_offer(self, *, amount_msat: int | None, description: str, label: str, issuer: str | None) -> NodeOffer:
+        """A new BOLT 12 offer for one amount or (None) any, or an older one with the same content and its own
+        label.
+        """
+
+    def enable_offer(self, offer_id: str) -> None: ...
+
+    def disable_offer(self, offer_id: str) -> None: ...
 
     def close(self) -> None:
         """Give up all calls that are under way; those that wait raise NodeUnknown."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .. import crash
 from ..core.answers import invoice_event
 from ..core.bolt11 import commits_to_hash, timestamp_of
-from ..core.events import EventType
+from ..core.events import EventType, event_id
 from ..core.labels import Slot
 from ..core.lnurl import payer_data_of
-from ..core.reconciliation import STATUS_OF_NODE, Finding, judge
+from ..core.reconciliation import (
+    INTENT_STALE_S,
+    NO_EVIDENCE,
+    STATUS_OF_NODE,
+    Evidence,
+    Finding,
+    FindingKind,
+    judge,
+)
 from ..core.records import Invoice, NodeInvoice
 from ..core.states import InvoiceStatus
 from ..node.port import Node
@@ -28,6 +39,24 @@ _S = InvoiceStatus
 
 #: Moves that are told.
 _TOLD = {_S.PAID: EventType.INVOICE_PAID, _S.EXPIRED: EventType.INVOICE_EXPIRED}
+
+#: States that a row goes through on its way to what the node says: the table has no direct move.
+_PASSED = {
+    (_S.RESERVED, _S.PAID): (_S.ISSUED,),
+    (_S.RESERVED, _S.EXPIRED): (_S.ISSUED,),
+    (_S.ACCEPTED, _S.PAID): (_S.SETTLING,),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repair:
+    """A finding with all that it was judged by."""
+
+    finding: Finding
+    fact: NodeInvoice | None
+    #: what the code derives for the slot
+    payment_hash: str | None
+    evidence: Evidence = NO_EVIDENCE
 
 
 class Books:
@@ -50,6 +79,8 @@ class Books:
         self._clock = clock
         self._changed = changed
         self._told = told
+        #: when the hook last saw a payment for a slot, by the monotonic clock
+        self._intents: dict[Slot, float] = {}
 
     def by_slot(self, slot: Slot) -> Invoice | None:
         return self._store.read(lambda sql: invoices.by_slot(sql, slot))
@@ -65,7 +96,39 @@ class Books:
         return self.by_slot(slot)
 
     def judge(self, slot: Slot, fact: NodeInvoice | None) -> Finding | None:
-        return judge(slot, self.by_slot(slot), fact, payment_hash=self.payment_hash(slot), now=self._clock())
+        return judge(
+            slot,
+            self.by_slot(slot),
+            fact,
+            payment_hash=self.payment_hash(slot),
+            now=self._clock(),
+            intent_fresh=self.intent_fresh(slot),
+        )
+
+    def would_tell(self, to: InvoiceStatus | None, payment_hash: str) -> bool:
+        """An invoice that gets this state would cause an event that was never made."""
+        event_type = _TOLD.get(to) if to is not None else None
+        if event_type is None:
+            return False
+        known = event_id(self._node_id, event_type, payment_hash)
+        return not self._store.read(partial(outbox.is_known, event_id=known))
+
+    def note_intent(self, slot: Slot) -> None:
+        """The hook sees a payment for this slot: what it leads to may take a moment."""
+        self._intents[slot] = time.monotonic()
+
+    def _forget_intent(self, slot: Slot) -> None:
+        self._intents.pop(slot, None)
+
+    def intent_fresh(self, slot: Slot) -> bool:
+        """The hook saw a payment for this slot a moment ago, in this process, whatever the clock of the day says."""
+        seen_at = self._intents.get(slot)
+        if seen_at is None:
+            return False
+        if time.monotonic() - seen_at < INTENT_STALE_S:
+            return True
+        self._forget_intent(slot)
+        return False
 
     def payment_hash(self, slot: Slot) -> str | None:
         """The hash that the slot's code derives, in hex; None when the code is not defined here."""
@@ -73,26 +136,39 @@ class Books:
         return None if root is None else root.invoice(slot.index).payment_hash.hex()
 
     def apply(self, finding: Finding, fact: NodeInvoice | None) -> Future[bool]:
-        """Carry out a finding that has a target state; the future is done on disk, True when it made an event.
+        """Carry out a finding that has a target state; the future is done on disk, True when it made an event."""
+        repair = Repair(finding=finding, fact=fact, payment_hash=self.payment_hash(finding.slot))
+        return self._store.submit(partial(self.carry_out, repair=repair))
+
+    def carry_out(self, tx: Transaction, repair: Repair) -> bool:
+        """Change what the finding says, and make its event; True when that is new.
 
         The row is judged again inside the transaction: what another thread did meanwhile is not done twice.
         """
-        slot, payment_hash = finding.slot, self.payment_hash(finding.slot)
-
-        def job(tx: Transaction) -> bool:
-            now = self._clock()
-            row = invoices.by_slot(tx, slot)
-            if judge(slot, row, fact, payment_hash=payment_hash, now=now) != finding:
-                return False
-            assert finding.to is not None
-            if row is None:
-                assert fact is not None
-                after = self._adopt(tx, slot, fact, now)
-            else:
-                after = self._move(tx, row, finding.to, fact)
-            return self._tell(tx, after, now)
-
-        return self._store.submit(job)
+        finding, fact, now = repair.finding, repair.fact, self._clock()
+        row = invoices.by_slot(tx, finding.slot)
+        again = judge(
+            finding.slot,
+            row,
+            fact,
+            payment_hash=repair.payment_hash,
+            now=now,
+            intent_fresh=self.intent_fresh(finding.slot),
+            evidence=repair.evidence,
+        )
+        if again != finding:
+            return False
+        if finding.kind is FindingKind.ADOPTED:
+            assert fact is not None
+            if row is not None:
+                invoices.forget(tx, finding.slot)
+            after = self._adopt(tx, finding.slot, fact, now)
+        else:
+            assert row is not None
+            after = self._move(tx, row, repair)
+        if after.status is _S.PAID:
+            tx.after_commit(partial(self._forget_intent, after.slot))
+        return self._tell(tx, after)
 
     def change(self, tx: Transaction, slot: Slot, to: InvoiceStatus, **fields: Any) -> Invoice:
         """Move one invoice, and tell those who wait for it once that is on disk."""
@@ -120,27 +196,25 @@ class Books:
         tx.after_commit(lambda: self._changed(adopted))
         return adopted
 
-    def _move(self, tx: Transaction, row: Invoice, to: InvoiceStatus, fact: NodeInvoice | None) -> Invoice:
-        bolt11 = None if fact is None else fact.bolt11
+    def _move(self, tx: Transaction, row: Invoice, repair: Repair) -> Invoice:
+        fact, evidence, to = repair.fact, repair.evidence, repair.finding.to
+        assert to is not None
+        string = None if fact is None else fact.bolt11
         expires_at = None if fact is None else fact.expires_at
-        if row.status is _S.RESERVED and to not in (_S.ISSUED, _S.VOID):
-            self.change(tx, row.slot, _S.ISSUED, bolt11=bolt11, expires_at=expires_at)
-        return self.change(
-            tx,
-            row.slot,
-            to,
-            bolt11=bolt11,
-            expires_at=expires_at,
-            received_msat=fact.received_msat if fact is not None and to is _S.PAID else None,
-            paid_at=fact.paid_at if fact is not None and to is _S.PAID else None,
-        )
+        for passed in _PASSED.get((row.status, to), ()):
+            self.change(tx, row.slot, passed, bolt11=string, expires_at=expires_at)
+        paid: dict[str, int | None] = {}
+        if to is _S.PAID:
+            source = evidence if fact is None else fact
+            paid = {"received_msat": source.received_msat, "paid_at": source.paid_at}
+        return self.change(tx, row.slot, to, bolt11=string, expires_at=expires_at, **paid)
 
-    def _tell(self, tx: Transaction, invoice: Invoice, now: int) -> bool:
+    def _tell(self, tx: Transaction, invoice: Invoice) -> bool:
         """The event of the state that the invoice has just got; True when it is new."""
         event_type = _TOLD.get(invoice.status)
         if event_type is None:
             return False
-        made = outbox.add(tx, invoice_event(self._node_id, event_type, invoice), now=now)
+        made = outbox.add(tx, invoice_event(self._node_id, event_type, invoice))
         if made:
             tx.after_commit(self._told)
         return made

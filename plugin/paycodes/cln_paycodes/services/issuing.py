@@ -92,6 +92,7 @@ class Issuing:
     def issue(self, selector: str, request: Request) -> Invoice:
         """A fresh invoice, or the one that the same `idempotency_key` got; it is on disk when this returns."""
         paycode = self._registry.find(selector)
+        self._registry.await_indexes(paycode.paycode_id)
         while True:
             row = self._reserve(paycode.paycode_id, request)
             if row.status is not _S.RESERVED:
@@ -234,7 +235,7 @@ class Issuing:
 
     def by_hash(self, payment_hash: str) -> Invoice:
         invoice = self._store.read(lambda sql: invoices.by_hash(sql, payment_hash))
-        if invoice is None:
+        if invoice is None or invoice.offer_id is not None:  # what came by an offer is the node's to prove
             raise UnknownInvoice(f"no invoice of a paycode has the payment hash {payment_hash}")
         return invoice
 

@@ -23,10 +23,10 @@ from ..core.definitions import (
 from ..core.keys import FIRST_INDEX, RootKey, ScalarOutOfRange
 from ..core.records import Paycode
 from ..core.seal import NONCE_BYTES, Seal, SealBroken
-from ..core.terms import PaycodeStatus, Terms
+from ..core.terms import LABEL_CHARS, Issue, PaycodeStatus, Terms
 from ..errors import BadParameter, LabelTaken, NodeRefused, NodeUnknown, UnknownPaycode
 from ..node.port import Node
-from ..store import cursors, paycodes
+from ..store import cursors, invoices, paycodes
 from ..store.store import Sql, Store
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 #: Indexes that one write to the datastore makes ready to hand out. A sidecar that is lost with invoices that the node
 #: has forgotten goes on behind them, so that no index is ever used twice.
 INDEX_BLOCK = 256
+
+#: Seconds that issuing waits for the first run of `reconcile` to show which indexes are free.
+INDEXES_TIMEOUT_S = 10
 
 #: Shortest prefix of a paycode_id that a command takes for the whole.
 PREFIX_CHARS = 8
@@ -64,6 +67,8 @@ class Registry:
         self._randomness = randomness
         self._lock = threading.Lock()
         self._roots: dict[str, RootKey] = {}
+        #: a run of `reconcile` has shown, since the plugin started, which indexes were handed out
+        self._indexes_known = threading.Event()
 
     # --- finding ---
 
@@ -223,25 +228,56 @@ class Registry:
             if paycode.next_index >= paycode.reserved_index:
                 self._mirror(paycode, reserved_index=paycode.next_index + INDEX_BLOCK)
 
+    def await_indexes(self, paycode_id: str) -> None:
+        """Called before an index is taken, for the case that this sidecar is an older backup of itself.
+
+        Until the first run since the start is through with what the node has, an index that looks free may have been
+        handed out already. Where that run takes too long the code goes on behind all that may have been.
+        """
+        if not self._indexes_known.wait(INDEXES_TIMEOUT_S):
+            self.adopt()
+            paycode = self.find(paycode_id)
+            self._store.write(partial(_skip_block, paycode=paycode))
+
+    def settle_indexes(self, *, all_seen: bool) -> None:
+        """Every invoice that the node still has is in the books; `all_seen`: and none that it had is gone unseen.
+
+        Else, and for codes whose invoices the node does not list from the start, what is left of the block of
+        indexes that may have been handed out is skipped.
+        """
+        if self._indexes_known.is_set():
+            return
+        for paycode in self.every():
+            if not (all_seen and _is_listed(paycode)):
+                self._store.write(partial(_skip_block, paycode=paycode))
+        self._indexes_known.set()
+
     def adopt(self) -> list[str]:
         """Take over from the node's datastore what this sidecar does not know; what of it cannot be read.
 
         A code whose last index is in doubt goes on behind all indexes that it may ever have handed out, until a full
-        `reconcile` has seen which were.
+        `reconcile` has seen which were. What the node lacks, or has from an older backup, is marked to be written.
         """
         with self._lock:
-            definitions, problems = self._definitions_of_node()
+            definitions, problems, at_node = self._definitions_of_node()
             for definition in definitions:
-                self._store.write(partial(_take_over, definition=definition))
+                renamed = self._store.write(partial(_take_over, definition=definition))
+                if renamed is not None:
+                    problems.append(renamed)
+            for paycode in self.every():
+                if paycode.mirrored and paycode.paycode_id not in at_node:
+                    self._store.write(partial(paycodes.mark_unmirrored, paycode_id=paycode.paycode_id))
         return problems
 
     def peek(self) -> list[str]:
         """Learn the root keys of all definitions without writing anything; what cannot be read."""
         return self._definitions_of_node()[1]
 
-    def _definitions_of_node(self) -> tuple[list[PaycodeDefinition], list[str]]:
-        definitions, problems = [], []
+    def _definitions_of_node(self) -> tuple[list[PaycodeDefinition], list[str], set[str]]:
+        """The definitions, what cannot be read, and the ids of both."""
+        definitions, problems, at_node = [], [], set()
         for datum in self._node.read_datastore("paycodes", "code"):
+            at_node.add(datum.key[-1])
             try:
                 definition = decode_paycode(datum.key[-1], datum.text or "")
                 self._learn_key(definition)
@@ -249,7 +285,7 @@ class Registry:
                 problems.append(str(e))
             else:
                 definitions.append(definition)
-        return definitions, problems
+        return definitions, problems, at_node
 
     def _learn_key(self, definition: PaycodeDefinition) -> None:
         """Raises SealBroken when the definition came from another node's secret."""
@@ -270,20 +306,66 @@ class Registry:
         return root
 
 
-def _take_over(tx: Sql, definition: PaycodeDefinition) -> None:
-    """Bring one code of the sidecar up to its definition at the node: it may be absent, or from an older backup."""
+def _take_over(tx: Sql, definition: PaycodeDefinition) -> str | None:
+    """Bring one code of the sidecar up to its definition at the node, where that is the newer one.
+
+    Either side may come from an older backup than the other. A name that another code has here is changed: then what
+    to tell a person about it.
+    """
+    definition, renamed = _with_free_names(tx, definition)
     here = paycodes.by_id(tx, definition.paycode_id)
     if here is None:
-        paycodes.insert(tx, definition, next_index=definition.reserved_index, mirrored=True)
-    elif here.reserved_index < definition.reserved_index:
+        paycodes.insert(tx, definition, next_index=definition.reserved_index, mirrored=renamed is None)
+        cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
+        return renamed
+    if here.reserved_index < definition.reserved_index:
         paycodes.raise_next_index(tx, definition.paycode_id, definition.reserved_index)
         paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
-    if here is None or here.reserved_index < definition.reserved_index:
         cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
-    if here is not None and here.updated_at < definition.updated_at:
+    if here.updated_at < definition.updated_at:
         paycodes.set_terms(tx, definition.paycode_id, definition.terms, now=definition.updated_at)
         paycodes.set_status(tx, definition.paycode_id, definition.status, now=definition.updated_at)
         paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
+    if definition.reserved_index < here.reserved_index or definition.updated_at < here.updated_at or renamed:
+        paycodes.mark_unmirrored(tx, definition.paycode_id)
+    return renamed
+
+
+def _with_free_names(tx: Sql, definition: PaycodeDefinition) -> tuple[PaycodeDefinition, str | None]:
+    """Label and user are unique here; two histories of one node, joined by a backup, may both have used a name."""
+    terms, paycode_id = definition.terms, definition.paycode_id
+    labeled = paycodes.by_label(tx, terms.label)
+    owner = None if terms.user is None else paycodes.by_user(tx, terms.user)
+    label, user = terms.label, terms.user
+    if labeled is not None and labeled.paycode_id != paycode_id:
+        label = f"{terms.label[: LABEL_CHARS - PREFIX_CHARS - 1]}-{paycode_id[:PREFIX_CHARS]}"
+    if owner is not None and owner.paycode_id != paycode_id:
+        user = None
+    if (label, user) == (terms.label, terms.user):
+        return definition, None
+    changed = replace(definition, terms=replace(terms, label=label, user=user))
+    told = f"paycode {paycode_id} is now labeled {label!r}: another one has its label {terms.label!r} or its user"
+    return changed, told
+
+
+def _skip_block(tx: Sql, paycode: Paycode) -> None:
+    paycodes.raise_next_index(tx, paycode.paycode_id, paycode.reserved_index)
+
+
+def _is_listed(paycode: Paycode) -> bool:
+    """The node knows each invoice of the code from the moment it is handed out."""
+    return paycode.terms.issue is Issue.EAGER and not paycode.terms.hold
+
+
+def settle_rebuilt(tx: Sql, paycode: Paycode, *, exact: bool) -> None:
+    """The end of a full run for a code that was adopted.
+
+    With `exact`, which says that the node has never deleted an invoice, it goes on right behind the last one.
+    """
+    behind_last = invoices.last_index(tx, paycode.paycode_id) + 1
+    if exact and _is_listed(paycode) and behind_last <= paycode.reserved_index:
+        paycodes.set_next_index(tx, paycode.paycode_id, behind_last)
+    cursors.drop_fact(tx, rebuild_fact(paycode.paycode_id))
 
 
 def rebuild_fact(paycode_id: str) -> str:

@@ -22,7 +22,8 @@ SETTLE_S = 0.5
 #: Seconds after which a call that failed is tried again.
 RETRY_S = 5.0
 
-_SUBSYSTEMS = ("invoices", "sendpays")
+#: What is watched, by the cursor that says how far it was looked at. New invoices are not: nearly all are our own.
+_WATCHED = (("invoices", "updated"), ("invoices", "deleted"), ("sendpays", "updated"))
 
 
 class Watcher:
@@ -37,11 +38,12 @@ class Watcher:
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="paycodes-reconcile", daemon=True).start()
-        for subsystem in _SUBSYSTEMS:
-            threading.Thread(target=self._watch, args=(subsystem,), name="paycodes-watch", daemon=True).start()
+        for watched in _WATCHED:
+            threading.Thread(target=self._watch, args=watched, name="paycodes-watch", daemon=True).start()
 
     def stop(self) -> None:
         self._stopping.set()
+        self._reconciler.stop()
         self._due.set()
 
     def wake(self) -> None:
@@ -55,6 +57,7 @@ class Watcher:
             try:
                 self._reconciler.run()
                 self.last_error = None
+                wait_s = min(self._interval_s, self._reconciler.again_in_s or self._interval_s)
             except PaycodesError as e:
                 self.last_error, wait_s = e.message, RETRY_S
                 log.info("reconcile was cut off and goes on in %d s: %s", RETRY_S, e)
@@ -64,11 +67,14 @@ class Watcher:
             if self._due.wait(wait_s):
                 self._stopping.wait(SETTLE_S)
 
-    def _watch(self, subsystem: str) -> None:
+    def _watch(self, subsystem: str, index: str) -> None:
+        """Wait for the first change behind what was looked at: one between two waits ends the next at once."""
+        told = 0
         while not self._stopping.is_set():
             try:
-                last = self._node.last_index(subsystem=subsystem, index="updated")
-                self._node.wait_index(subsystem=subsystem, index="updated", value=last + 1)
+                looked_at = self._reconciler.cursor(f"{subsystem}.{index}")
+                self._node.wait_index(subsystem=subsystem, index=index, value=max(told, looked_at) + 1)
+                told = self._node.last_index(subsystem=subsystem, index=index)
                 self._due.set()
             except PaycodesError:
                 self._stopping.wait(RETRY_S)

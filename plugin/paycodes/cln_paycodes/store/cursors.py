@@ -26,6 +26,12 @@ def fact(sql: Sql, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def facts_below(sql: Sql, prefix: str) -> dict[str, str]:
+    """The facts whose names begin with `prefix`, which is left out of their names here."""
+    rows = sql.execute("SELECT name, value FROM facts WHERE name >= ? AND name < ?", (prefix, prefix + "\U0010ffff"))
+    return {str(name)[len(prefix) :]: str(value) for name, value in rows}
+
+
 def put_fact(sql: Sql, name: str, value: str) -> None:
     sql.execute(
         "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",

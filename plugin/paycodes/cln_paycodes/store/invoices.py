@@ -18,18 +18,19 @@ from .store import Sql
 
 _COLUMNS = (
     "sequence, paycode_id, idx, payment_hash, status, amount_msat, received_msat, bolt11, created_at,"
-    " expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description, description_hashed"
+    " expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description, description_hashed,"
+    " offer_id"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 
 #: States in which an invoice was never handed out.
-_UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
+UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
 
 
 def _record(row: tuple[Any, ...]) -> Invoice:
     (sequence, paycode_id, index, payment_hash, status, amount_msat, received_msat, bolt11, created_at,
      expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description,
-     description_hashed) = row  # fmt: skip
+     description_hashed, offer_id) = row  # fmt: skip
     return Invoice(
         sequence=sequence,
         paycode_id=paycode_id,
@@ -48,6 +49,7 @@ def _record(row: tuple[Any, ...]) -> Invoice:
         idempotency_key=idempotency_key,
         description=description,
         description_hashed=bool(description_hashed),
+        offer_id=offer_id,
     )
 
 
@@ -110,15 +112,40 @@ def page(
     return [_record(row) for row in rows]
 
 
-def in_state(sql: Sql, status: InvoiceStatus, *, expired_at: int | None = None, limit: int = -1) -> list[Invoice]:
-    """Open invoices in one state, the earliest to expire first; with `expired_at` only those past their time."""
+def open_slots(
+    sql: Sql, status: InvoiceStatus, *, expired_at: int | None = None, after: tuple[int, int] = (-1, -1), limit: int
+) -> list[tuple[tuple[int, int], Slot]]:
+    """Slots in one open state, the earliest to expire first, each with the place to go on `after`; with `expired_at`
+    only those past their time.
+    """
     until = (1 << 62) if expired_at is None else expired_at
     rows = sql.execute(
-        f"{_SELECT} WHERE status = ? AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')"
-        " AND expires_at <= ? ORDER BY expires_at LIMIT ?",
-        (str(status), until, limit),
+        "SELECT expires_at, sequence, paycode_id, idx FROM invoices WHERE status = ?"
+        " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling') AND expires_at <= ?"
+        " AND (expires_at, sequence) > (?, ?) ORDER BY expires_at, sequence LIMIT ?",
+        (str(status), until, *after, limit),
     )
-    return [_record(row) for row in rows]
+    return [((row[0], row[1]), Slot(row[2], row[3])) for row in rows]
+
+
+def count_open(sql: Sql, status: InvoiceStatus) -> int:
+    row = sql.execute(
+        "SELECT count(*) FROM invoices WHERE status = ?"
+        " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')",
+        (str(status),),
+    ).fetchone()
+    return int(row[0])
+
+
+def outlines(
+    sql: Sql, paycode_id: str, *, from_index: int, limit: int
+) -> list[tuple[int, InvoiceStatus, int | None]]:
+    """Index, state and received_msat of a code's invoices in order of their indexes."""
+    rows = sql.execute(
+        "SELECT idx, status, received_msat FROM invoices WHERE paycode_id = ? AND idx >= ? ORDER BY idx LIMIT ?",
+        (paycode_id, from_index, limit),
+    )
+    return [(row[0], InvoiceStatus(row[1]), row[2]) for row in rows]
 
 
 def counts_by_status(sql: Sql) -> dict[str, int]:
@@ -145,10 +172,11 @@ def insert(
     description_hashed: bool = False,
 ) -> Invoice:
     """A new row in any state: `reserved` when it is made here, the node's word when it is found there."""
-    sql.execute(
+    row = sql.execute(
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
         " created_at, expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description,"
-        " description_hashed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " description_hashed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f" RETURNING {_COLUMNS}",
         (
             payment_hash,
             slot.paycode_id,
@@ -167,17 +195,17 @@ def insert(
             description,
             description_hashed,
         ),
-    )
-    paycodes.raise_next_index(sql, slot.paycode_id, slot.index + 1)
+    ).fetchone()
     paycodes.count(
         sql,
         slot.paycode_id,
-        issued=status not in _UNISSUED,
+        issued=status not in UNISSUED,
         paid=status is InvoiceStatus.PAID,
         pending=status not in FINAL,
         received_msat=received_msat or 0,
+        behind_index=slot.index + 1,
     )
-    return get(sql, slot)
+    return _record(row)
 
 
 def change(
@@ -203,7 +231,7 @@ def change(
     paycodes.count(
         sql,
         slot.paycode_id,
-        issued=(to not in _UNISSUED) - (before.status not in _UNISSUED),
+        issued=(to not in UNISSUED) - (before.status not in UNISSUED),
         paid=to is InvoiceStatus.PAID,
         pending=(to not in FINAL) - (before.status not in FINAL),
         received_msat=received_msat or 0,

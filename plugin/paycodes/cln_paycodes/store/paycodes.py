@@ -153,6 +153,11 @@ def mark_mirrored(sql: Sql, paycode_id: str, reserved_index: int) -> None:
     )
 
 
+def mark_unmirrored(sql: Sql, paycode_id: str) -> None:
+    """The node's datastore does not have the definition as it is here."""
+    sql.execute("UPDATE paycodes SET mirrored = 0 WHERE paycode_id = ?", (paycode_id,))
+
+
 def raise_next_index(sql: Sql, paycode_id: str, at_least: int) -> None:
     """No index below `at_least` is handed out any more."""
     sql.execute(
@@ -173,11 +178,21 @@ def pending(sql: Sql, paycode_id: str) -> int:
 
 
 def count(
-    sql: Sql, paycode_id: str, *, issued: int = 0, paid: int = 0, pending: int = 0, received_msat: int = 0
+    sql: Sql,
+    paycode_id: str,
+    *,
+    issued: int = 0,
+    paid: int = 0,
+    pending: int = 0,
+    received_msat: int = 0,
+    behind_index: int = 0,
 ) -> None:
-    """Add to the code's sums; called with every change of an invoice, in its transaction."""
+    """Add to the code's sums; called with every change of an invoice, in its transaction.
+
+    No index below `behind_index` is handed out any more.
+    """
     sql.execute(
         "UPDATE paycodes SET issued = issued + ?, paid = paid + ?, pending = pending + ?,"
-        " received_msat = received_msat + ? WHERE paycode_id = ?",
-        (issued, paid, pending, received_msat, paycode_id),
+        " received_msat = received_msat + ?, next_index = max(next_index, ?) WHERE paycode_id = ?",
+        (issued, paid, pending, received_msat, behind_index, paycode_id),
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +24,10 @@ T = TypeVar("T")
 MOST_JOBS = 256
 
 
+class Rejected(Exception):
+    """A part of a job broke a rule of the tables, and was undone."""
+
+
 class Transaction:
     """What a job works with: SQL, and things to do once it is on disk."""
 
@@ -32,6 +37,22 @@ class Transaction:
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         return self._conn.execute(sql, parameters)
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Some of the job's statements that succeed or fail together: what raises undoes only them, and goes on up."""
+        done_before = len(self._after)
+        self._conn.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException as e:
+            self._conn.execute("ROLLBACK TO part")
+            del self._after[done_before:]
+            if isinstance(e, sqlite3.IntegrityError):
+                raise Rejected(str(e)) from e
+            raise
+        finally:
+            self._conn.execute("RELEASE part")
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Run `callback` in the writer's thread when the job is on disk; it must be short and must not raise."""

@@ -1,0 +1,444 @@
+"""One run of `reconcile`: gathers what `core/reconciliation.py` decides by, and carries out what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from .. import crash
+from ..core.audit import NodeTally
+from ..core.labels import Slot, parse_label
+from ..core.outgoing import QUIET_S
+from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE, Evidence, Finding, FindingKind, judge
+from ..core.records import Invoice, NodeInvoice
+from ..core.report import MOST_LISTED, Report
+from ..core.seen import UnbrokenRange
+from ..core.states import FINAL, IllegalMove, InvoiceStatus
+from ..errors import NodeRefused
+from ..node.port import Node
+from ..store import cursors, invoices, outbox, paycodes
+from ..store.store import Sql, Store
+from ..store.writer import Rejected, Transaction
+from .audit import audit
+from .books import Books, Repair
+from .continuity import Anchors, Continuity
+from .endpoints import Endpoints
+from .issuing import Issuing
+from .outgoing import Outgoing
+from .payments import Payments
+from .registry import Registry, rebuild_fact, settle_rebuilt
+from .walking import PAGE, pages
+from .witness import Witness
+
+_S = InvoiceStatus
+
+#: Open invoices up to which each is asked for by its label when something was deleted at the node; above, walking the
+#: list is cheaper.
+ASK_MOST = 200
+
+#: Open rows that are read at a time.
+SLICE = 1000
+
+#: Rounds in which books and node, both in use, get to show the same sums.
+AUDIT_ROUNDS = 5
+
+_CONFLICT = "conflict/"
+
+#: Called with how much is done of how much.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What every run works with."""
+
+    store: Store
+    node: Node
+    registry: Registry
+    endpoints: Endpoints
+    books: Books
+    issuing: Issuing
+    payments: Payments
+    clock: Callable[[], int]
+    #: raises when the plugin is stopping
+    check: Callable[[], None]
+
+
+class Run:
+    """Its state, from the first call to the report."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        *,
+        full: bool,
+        dry_run: bool,
+        progress: Progress,
+        definition_problems: list[str] | None,
+    ) -> None:
+        """`definition_problems` is None for the first run since the plugin was started."""
+        self._sources = sources
+        self._store = sources.store
+        self._node = sources.node
+        self._books = sources.books
+        self._full = full
+        self._dry_run = dry_run
+        self._progress = progress
+        self._first = definition_problems is None
+        self.definition_problems = definition_problems or []
+        self.again_in_s: float | None = None
+        self._report = Report(full=full, dry_run=dry_run)
+        #: what the node's list showed, by paycode_id
+        self._tallies: dict[str, NodeTally] = {}
+        #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
+        self._found: set[Slot] = set()
+        self._page: Future[int] | None = None
+
+    def carry_out(self) -> Report:
+        self._before = self._store.read(cursors.every)
+        self._kept_conflicts = self._store.read(partial(cursors.facts_below, prefix=_CONFLICT))
+        self._definitions()
+        self._last = self._node_indexes()
+        self._continuity = Continuity(self._store, self._node, first=self._first)
+        state = self._continuity.state(self._before, self._last)
+        self._rewound = state.rewound
+        self._reached = {name: self._before.get(f"invoices.{name}", 0) for name in ("created", "updated")}
+        self._created = UnbrokenRange(self._reached["created"])
+        self._updated = UnbrokenRange(self._reached["updated"])
+        self._anchors = Anchors()
+        self._everything = self._full or not state.certain
+        self._report.full = self._everything
+        self._invoices(fresh=state.fresh)
+        self._open_rows()
+        self._old_conflicts()
+        self._keep_all_cursors()
+        self._outgoing()
+        if self._everything:
+            self._finish_everything()
+        self._report.problems += self.definition_problems
+        self._report.cursors = self._store.read(cursors.every)
+        return self._report
+
+    def _node_indexes(self) -> dict[str, int]:
+        return {
+            name: self._node.last_index(subsystem="invoices", index=name) for name in ("created", "updated", "deleted")
+        }
+
+    # --- 1. definitions ---
+
+    def _definitions(self) -> None:
+        """Others cannot change the datastore unseen while the plugin runs: the first run reads it, and full ones."""
+        registry, registered = self._sources.registry, self._sources.endpoints
+        if self._dry_run:
+            self.definition_problems = registry.peek()
+            return
+        if self._first or self._full:
+            self.definition_problems = registry.adopt() + registered.adopt()
+        left = registry.mirror_pending() + registered.mirror_pending()
+        if left:
+            self._report.problems.append(f"{left} definitions could not be written to the node's datastore")
+        crash.point("reconcile:definitions")
+
+    # --- 2. invoices ---
+
+    def _invoices(self, *, fresh: bool) -> None:
+        if fresh:
+            # Adopted codes go on behind all that may have been handed out: nobody needs to wait for the walk.
+            self._settle_indexes(all_seen=True)
+        if self._everything:
+            self._walk("created", 1, self._last["created"])
+        else:
+            self._walk("created", self._reached["created"] + 1, self._last["created"])
+        none_deleted = self._last["deleted"] == self._before.get("invoices.deleted")
+        all_seen = none_deleted or self._created.is_complete(self._last["created"])
+        self._settle_indexes(all_seen=all_seen and not self._rewound)
+        if self._everything:
+            self._reached["updated"] = self._last["updated"]
+        else:
+            self._walk("updated", self._reached["updated"] + 1, self._last["updated"])
+
+    def _settle_indexes(self, *, all_seen: bool) -> None:
+        if not self._dry_run:
+            self._sources.registry.settle_indexes(all_seen=all_seen)
+
+    def _walk(self, index: str, start: int, last: int) -> None:
+        """Judge the node's invoices by one of its indexes."""
+        begun = start - 1
+        for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
+            self._record(self._judge_page(page))
+            if last - begun > PAGE:
+                self._progress(reached - begun, last - begun)
+        self._reached[index] = max(self._reached[index], last)
+        self._flush()
+        crash.point("reconcile:walked")
+
+    def _judge_page(self, page: list[NodeInvoice]) -> list[Repair]:
+        facts: dict[Slot, NodeInvoice] = {}
+        for entry in page:
+            self._created.meet(entry.created_index)
+            self._updated.meet(entry.updated_index)
+            self._anchors.meet(entry)
+            slot = parse_label(entry.label)
+            if slot is not None:
+                facts[slot] = entry
+        self._report.checked += len(facts)
+        rows = self._store.read(lambda sql: invoices.by_slots(sql, facts))
+        found = (self._judge(slot, rows.get(slot), fact) for slot, fact in facts.items())
+        return [repair for repair in found if repair is not None]
+
+    def _judge(
+        self, slot: Slot, row: Invoice | None, fact: NodeInvoice | None, evidence: Evidence = NO_EVIDENCE
+    ) -> Repair | None:
+        """Count what is found out about one slot; what is to be written because of it, if anything."""
+        payment_hash = row.payment_hash if row is not None else self._books.payment_hash(slot)
+        if fact is not None and fact.payment_hash == payment_hash:
+            tally = self._tallies.get(slot.paycode_id)
+            if tally is None:
+                tally = self._tallies[slot.paycode_id] = NodeTally()
+            tally.meet(slot.index, fact)
+        finding = judge(
+            slot,
+            row,
+            fact,
+            payment_hash=payment_hash,
+            now=self._sources.clock(),
+            intent_fresh=self._books.intent_fresh(slot),
+            evidence=evidence,
+        )
+        if finding is None or self._sources.issuing.is_under_way(slot):
+            return None
+        if self._dry_run:
+            self._note_dry(finding, row, fact)
+            return None
+        self._report.found(finding)
+        if finding.kind is FindingKind.CONFLICT:
+            return Repair(finding=finding, fact=fact, payment_hash=payment_hash)
+        if finding.kind in (FindingKind.REISSUED, FindingKind.MISSING):
+            assert row is not None
+            self._issue_again(row, finding)
+            return None
+        return Repair(finding=finding, fact=fact, payment_hash=payment_hash, evidence=evidence)
+
+    def _note_dry(self, finding: Finding, row: Invoice | None, fact: NodeInvoice | None) -> None:
+        if finding.slot in self._found:
+            return
+        self._found.add(finding.slot)
+        self._report.found(finding)
+        if finding.kind is FindingKind.MISSING:
+            self._report.counts["reissued"] += 1
+        payment_hash = row.payment_hash if row is not None else fact.payment_hash if fact is not None else ""
+        self._report.events += self._books.would_tell(finding.to, payment_hash)
+
+    def _issue_again(self, row: Invoice, finding: Finding) -> None:
+        """Have the node list a row of ours (again); identical calls are harmless: what is cut off is repeated."""
+        issuing = self._sources.issuing
+        try:
+            if finding.kind is FindingKind.REISSUED:
+                issuing.drive(row)
+            else:
+                issuing.call_node(row, expiry_s=max(1, row.expires_at - self._sources.clock()))
+                crash.point("reconcile:reissued")
+                self._books.settle_with_node(row.slot)
+                self._report.counts["reissued"] += 1
+        except NodeRefused as e:
+            self._report.problems.append(f"{finding.slot.label} could not be issued again: {e}")
+
+    # --- writing ---
+
+    def _record(self, repairs: list[Repair]) -> None:
+        """Have one page's findings written, each on its own, while the next page is judged."""
+        self._flush()
+        if repairs:
+            self._page = self._store.submit(partial(self._write, repairs=repairs))
+
+    def _write(self, tx: Transaction, repairs: list[Repair]) -> int:
+        made = 0
+        for repair in repairs:
+            if repair.finding.kind is FindingKind.CONFLICT:
+                cursors.put_fact(tx, _CONFLICT + repair.finding.slot.label, repair.finding.detail)
+                continue
+            try:
+                with tx.part():
+                    made += self._books.carry_out(tx, repair)
+            except (IllegalMove, Rejected, LookupError) as e:
+                slot, detail = repair.finding.slot, f"{repair.finding.kind} could not be recorded: {e}"
+                self._report.conflicts[slot] = detail
+                cursors.put_fact(tx, _CONFLICT + slot.label, detail)
+        return made
+
+    def _flush(self) -> None:
+        """Wait until what was found is on disk."""
+        page, self._page = self._page, None
+        if page is not None:
+            self._report.events += page.result()
+            crash.point("reconcile:written")
+
+    # --- 3. open rows ---
+
+    def _open_rows(self) -> None:
+        """Ask the node about each row that the walk cannot have shown."""
+        deleted = self._last["deleted"] != self._before.get("invoices.deleted")
+        look_at_all = self._everything or deleted
+        listed = self._everything
+        if deleted and not listed and self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST:
+            self._list_again()
+            listed = True
+        gone = self._gone(_S.RESERVED, None) + self._gone(_S.PAYING, None)
+        gone += self._gone(_S.ISSUED, None if look_at_all else self._sources.clock())
+        self._settle_gone(gone)
+        if self._store.read(partial(invoices.count_open, status=_S.PAYING)):
+            self.again_in_s = INTENT_STALE_S + 1
+
+    def _list_again(self) -> None:
+        """Walk the whole list for what is no longer on it."""
+        for page, _ in pages(
+            self._node, index="created", start=1, last=self._last["created"], check=self._sources.check
+        ):
+            self._record(self._judge_page(page))
+        self._flush()
+
+    def _gone(self, status: InvoiceStatus, expired_at: int | None) -> list[Slot]:
+        """The slots in one state that the node does not have; those that it has are judged by what it says."""
+        gone: list[Slot] = []
+        after = (-1, -1)
+        while True:
+            rows = self._store.read(
+                partial(invoices.open_slots, status=status, expired_at=expired_at, after=after, limit=SLICE)
+            )
+            for _, slot in rows:
+                tally = self._tallies.get(slot.paycode_id)
+                if tally is not None and slot.index in tally.listed:
+                    continue
+                if not self._sources.issuing.is_under_way(slot) and not self._is_there(slot):
+                    gone.append(slot)
+            if len(rows) < SLICE:
+                return gone
+            after = rows[-1][0]
+
+    def _is_there(self, slot: Slot) -> bool:
+        """Ask the node for one slot, and judge what it says."""
+        self._sources.check()
+        fact = self._node.invoice_by_label(slot.label)
+        self._report.checked += 1
+        if fact is None:
+            return False
+        repair = self._judge(slot, self._books.by_slot(slot), fact)
+        if repair is not None:
+            self._record([repair])
+        return True
+
+    def _settle_gone(self, gone: Iterable[Slot]) -> None:
+        """Decide on open rows that the node does not have.
+
+        First the walk catches up with what happened until they were asked for: only then do the node's indexes prove
+        that none of them was paid.
+        """
+        self._flush()
+        open_rows = [row for slot in gone if (row := self._books.by_slot(slot)) is not None]
+        if any(row.status is not _S.RESERVED for row in open_rows):
+            self._catch_up()
+        unbroken = self._updated.is_complete(self._reached["updated"])
+        witness = Witness(self._node, unbroken=unbroken, rewound=self._rewound)
+        for asked in open_rows:
+            self._sources.check()
+            row = self._books.by_slot(asked.slot)
+            if row is None or row.status in FINAL:
+                continue
+            evidence = NO_EVIDENCE
+            if row.status is not _S.RESERVED:
+                evidence = witness.evidence(row.payment_hash, in_doubt=row.label in self._kept_conflicts)
+            repair = self._judge(row.slot, row, None, evidence)
+            if repair is not None:
+                self._record([repair])
+        self._flush()
+
+    def _catch_up(self) -> None:
+        """Walk what the node created and updated since the last look."""
+        now = self._node_indexes()
+        for index in ("created", "updated"):
+            self._walk(index, self._reached[index] + 1, now[index])
+
+    def _old_conflicts(self) -> None:
+        """Look again at what contradicted in earlier runs, and forget what no longer does."""
+        gone, resolved = [], []
+        for number, (label, detail) in enumerate(self._kept_conflicts.items()):
+            slot = parse_label(label)
+            assert slot is not None
+            if slot in self._report.conflicts:
+                continue
+            if number >= MOST_LISTED:
+                self._report.conflicts[slot] = detail
+                continue
+            if not self._is_there(slot):
+                gone.append(slot)
+            resolved.append(slot)
+        self._settle_gone(gone)
+        for slot in resolved:
+            if slot not in self._report.conflicts and not self._dry_run:
+                self._store.write(partial(cursors.drop_fact, name=_CONFLICT + slot.label))
+
+    # --- cursors ---
+
+    def _keep_all_cursors(self) -> None:
+        """All that these indexes led to is on disk, and the next run begins here.
+
+        They move together: what is gone from the list is judged by the holes that it left behind all of them.
+        """
+        self._flush()
+        if self._dry_run:
+            return
+        values = {f"invoices.{name}": value for name, value in self._reached.items()}
+        values["invoices.deleted"] = self._last["deleted"]
+        if any(self._before.get(name) != value for name, value in values.items()):
+            self._store.write(partial(_put_cursors, values=values, anchors=self._anchors, everything=self._everything))
+            crash.point("reconcile:cursors")
+
+    # --- 4. outgoing payments ---
+
+    def _outgoing(self) -> None:
+        last = self._node.last_index(subsystem="sendpays", index="updated")
+        before = self._before.get("sendpays.updated")
+        outgoing = Outgoing(self._node, self._sources.payments, dry_run=self._dry_run, check=self._sources.check)
+        if before is None or before > last or self._everything or not self._continuity.knows_payments():
+            cursor = outgoing.origin(last)
+        else:
+            cursor = before
+        sweep = outgoing.sweep(cursor=cursor, last=last)
+        self._report.checked += sweep.checked
+        self._report.events += sweep.events
+        if sweep.unquiet:
+            self.again_in_s = QUIET_S + 1
+        if sweep.last_part is not None:
+            self._anchors.meet_part(sweep.last_part)
+        if not self._dry_run and sweep.reached != before:
+            values = {"sendpays.updated": sweep.reached}
+            self._store.write(partial(_put_cursors, values=values, anchors=self._anchors, everything=False))
+        crash.point("reconcile:payments")
+
+    # --- 5. the end of a run over everything ---
+
+    def _finish_everything(self) -> None:
+        self._audit()
+        if self._dry_run:
+            return
+        exact = self._node.last_index(subsystem="invoices", index="deleted") == 0
+        for paycode in self._store.read(paycodes.every):
+            if self._store.read(partial(cursors.fact, name=rebuild_fact(paycode.paycode_id))) is not None:
+                self._store.write(partial(settle_rebuilt, paycode=paycode, exact=exact))
+        self._store.write(outbox.set_history_known)
+
+    def _audit(self) -> None:
+        """Books and node are both in use: their sums are compared until they are the same, a few times at most."""
+        for _ in range(AUDIT_ROUNDS):
+            self._catch_up()
+            self._report.audit = self._store.read(partial(audit, tallies=self._tallies))
+            if self._dry_run or all(line.agree for line in self._report.audit):
+                return
+
+
+def _put_cursors(tx: Sql, *, values: dict[str, int], anchors: Anchors, everything: bool) -> None:
+    for name, value in values.items():
+        cursors.put(tx, name, value)
+    anchors.keep(tx, everything=everything)
