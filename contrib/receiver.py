@@ -53,5 +53,5 @@ def make_server(secret: str, port: int = 8080, database: str = "events.sqlite3")
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    make_server(given[0], *map(int, given[1:2]), *given[2:3]).serve_forever()
+    secret, port, database = (*sys.argv[1:], "8080", "events.sqlite3")[:3]
+    make_server(secret, int(port), database).serve_forever()

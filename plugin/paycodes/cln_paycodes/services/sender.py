@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,8 +31,10 @@ log = logging.getLogger(__name__)
 #: Deliveries that are read at a time: an event is 20 KB at most.
 BATCH = 256
 
-#: Outcomes that share one transaction at most: it must not hold up a payment's hook.
+#: Outcomes that share one transaction at most, and the seconds that the first of them waits for others: what a crash
+#: makes go out again.
 _GROUP = 32
+_GROUP_S = 0.02
 
 #: Seconds that a sender without work keeps its connection.
 LINGER_S = 5.0
@@ -180,6 +183,7 @@ class _Batch:
         self._failures = endpoint.failures
         self._failing_since = endpoint.failing_since
         self._done: list[outbox.Outcome] = []
+        self._done_since = 0.0
         self._recording: Future[None] | None = None
 
     def send(self, batch: list[tuple[Delivery, OutboxEvent]], *, until: Callable[[], bool]) -> None:
@@ -201,9 +205,11 @@ class _Batch:
         verdict, due_at = judge_attempt(
             attempts=delivery.attempts + 1, answer=answer, now=now, chance=self._around.chance()
         )
+        if not self._done:
+            self._done_since = time.monotonic()
         self._done.append(
             outbox.Outcome(
-                delivery=delivery,
+                sequence=delivery.sequence,
                 status=_STATUS[verdict],
                 due_at=due_at,
                 at=now,
@@ -219,11 +225,13 @@ class _Batch:
         return self._failed(verdict, answer, now)
 
     def _record(self, *, wait: bool) -> None:
-        """Hand over what is done: at once when nothing is being written, in groups while something is."""
-        if self._recording is not None and (wait or self._recording.done() or len(self._done) >= _GROUP):
+        """Hand over what is done, in groups that share a transaction; `wait`: all of it, and until it is on disk."""
+        if not wait and len(self._done) < _GROUP and time.monotonic() - self._done_since < _GROUP_S:
+            return
+        if self._recording is not None:
             self._recording.result()
             self._recording = None
-        if self._done and self._recording is None:
+        if self._done:
             outcomes, self._done = self._done, []
             back = self._failures >= TRIP
             self._recording = self._around.store.submit(
@@ -273,15 +281,16 @@ def _message(event: OutboxEvent) -> Message:
 
 def _record(tx: Transaction, *, endpoint_id: str, outcomes: list[outbox.Outcome], back: bool) -> None:
     """What attempts led to. `back`: an acknowledgement among them ends a time in which the endpoint only failed."""
-    acknowledged_at = None
+    acknowledged = [outcome for outcome in outcomes if outcome.status is DeliveryStatus.DELIVERED]
+    outbox.record_acknowledged(tx, endpoint_id, acknowledged)
     for outcome in outcomes:
-        outbox.record_attempt(tx, outcome)
-        if outcome.status is DeliveryStatus.DELIVERED:
-            acknowledged_at = outcome.at
-    if acknowledged_at is not None:
-        endpoints.record_success(tx, endpoint_id, now=acknowledged_at)
+        if outcome.status is not DeliveryStatus.DELIVERED:
+            outbox.record_failed(tx, endpoint_id, outcome)
+    if acknowledged:
+        at = acknowledged[-1].at
+        endpoints.record_success(tx, endpoint_id, now=at)
         if back:
-            outbox.bring_forward(tx, endpoint_id, now=acknowledged_at, most_attempts=_BRING_FORWARD_ATTEMPTS)
+            outbox.bring_forward(tx, endpoint_id, now=at, most_attempts=_BRING_FORWARD_ATTEMPTS)
 
 
 def _record_failure(tx: Transaction, endpoint_id: str, *, error: str, now: int, resume_at: int, disable: bool) -> None:

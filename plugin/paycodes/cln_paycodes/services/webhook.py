@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import urllib3
 from standardwebhooks.webhooks import Webhook
+from urllib3 import exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import parse_url
 
 from .. import __version__
 from ..core.retry import Answer
@@ -29,26 +30,28 @@ READ_TIMEOUT_S = 20
 _BODY_BYTES = 4096
 _BODY_TIMEOUT_S = 2.0
 
+_USER_AGENT = f"cln-paycodes/{__version__}"
+
 
 class WebhookPublisher:
-    """Keeps the connection to its endpoint open; `timer` ends attempts that outlast `deadline_s`."""
+    """Keeps the connection to its endpoint open; `timer` ends attempts that outlast `deadline_s`.
+
+    It works with urllib3's connection itself: there is one receiver, and neither a pool nor redirects nor retries.
+    """
 
     def __init__(self, url: str, timer: Timer, *, deadline_s: float = DEADLINE_S) -> None:
-        self._url = url
-        self._watch = _Watch(timer, deadline_s)
-        self._pool = urllib3.PoolManager(
-            num_pools=1,
-            maxsize=1,
-            retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-        )
-        self._pool.pool_classes_by_scheme = _watched_pools(self._watch)
+        parts = parse_url(url)
+        assert parts.host is not None
+        kind = _TlsConnection if parts.scheme == "https" else _Connection
+        self._connection = kind(parts.host.strip("[]"), parts.port)
+        self._connection.watch = self._watch = _Watch(timer, deadline_s)
+        self._target = parts.request_uri
 
     def publish(self, message: Message, *, secrets: list[str], now: int) -> Answer:
         moment = datetime.fromtimestamp(now, timezone.utc)
-        signatures = (Webhook(secret).sign(message.id, moment, message.body) for secret in secrets)
+        signatures = [Webhook(secret).sign(message.id, moment, message.body) for secret in secrets]
         headers = {
-            "user-agent": f"cln-paycodes/{__version__}",
+            "user-agent": _USER_AGENT,
             "content-type": "application/json",
             "webhook-id": message.id,
             "webhook-timestamp": str(now),
@@ -56,16 +59,9 @@ class WebhookPublisher:
         }
         with self._watch:
             try:
-                response = self._pool.request(
-                    "POST",
-                    self._url,
-                    body=message.body.encode(),
-                    headers=headers,
-                    redirect=False,
-                    preload_content=False,
-                    decode_content=False,
-                )
+                response = self._post(message.body.encode(), headers)
             except Exception as e:  # also what a hostile answer makes http.client raise
+                self._connection.close()
                 return Answer(status=None, error=_TOO_SLOW if self._watch.expired else _reason(e))
             self._finish(response)
         status = response.status
@@ -75,21 +71,31 @@ class WebhookPublisher:
             error=None if 200 <= status < 300 else f"HTTP {status}",
         )
 
-    def _finish(self, response: urllib3.BaseHTTPResponse) -> None:
-        """Give the connection back if the body is short and there, else close it: the status is all that counts."""
+    def _post(self, body: bytes, headers: dict[str, str]) -> urllib3.HTTPResponse:
+        connection = self._connection
+        if connection.sock is None or not connection.is_connected:
+            connection.close()
+            connection.timeout = CONNECT_TIMEOUT_S
+        connection.request(
+            "POST", self._target, body=body, headers=headers, preload_content=False, decode_content=False
+        )
+        connection.timeout = READ_TIMEOUT_S
+        return connection.getresponse()
+
+    def _finish(self, response: urllib3.HTTPResponse) -> None:
+        """Keep the connection if the body is short and there, else close it: the status is all that counts."""
         try:
-            self._watch.hurry(_BODY_TIMEOUT_S)
-            response.read(_BODY_BYTES)
-            whole = not response.read(1)
-        except Exception:  # the answer was given before its body broke off
-            whole = False
-        if whole:
-            response.release_conn()
-        else:
+            if response.length_remaining != 0:
+                self._watch.hurry(_BODY_TIMEOUT_S)
+                response.read(_BODY_BYTES)
+                if response.read(1):
+                    self._connection.close()
             response.close()
+        except Exception:  # the answer was given before its body broke off
+            self._connection.close()
 
     def close(self) -> None:
-        self._pool.clear()
+        self._connection.close()
 
 
 class _Watch:
@@ -164,13 +170,12 @@ class _Watched:
                 handshake.close()
 
 
-def _watched_pools(watch: _Watch) -> dict[str, Any]:
-    plain = type("_Connection", (_Watched, HTTPConnection), {"watch": watch})
-    tls = type("_TlsConnection", (_Watched, HTTPSConnection), {"watch": watch})
-    return {
-        "http": type("_Pool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
-        "https": type("_TlsPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
-    }
+class _Connection(_Watched, HTTPConnection):
+    """To an http:// URL."""
+
+
+class _TlsConnection(_Watched, HTTPSConnection):
+    """To an https:// URL; the certificate is checked against those that the system trusts."""
 
 
 _TOO_SLOW = f"no complete answer within {DEADLINE_S:g} s"
@@ -178,15 +183,15 @@ _TOO_SLOW = f"no complete answer within {DEADLINE_S:g} s"
 
 def _reason(error: Exception) -> str:
     """A sentence for `last_error`: what went wrong, without object addresses or the URL's query."""
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+    if isinstance(error, exceptions.ConnectTimeoutError):
         return f"no connection within {CONNECT_TIMEOUT_S} s"
-    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+    if isinstance(error, TimeoutError):
         return f"no answer within {READ_TIMEOUT_S} s"
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
+    if isinstance(error, exceptions.NameResolutionError):
         return "the host name does not resolve"
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
+    if isinstance(error, exceptions.NewConnectionError):
         return "the connection was refused"
-    if isinstance(error, urllib3.exceptions.SSLError):
+    if isinstance(error, (ssl.SSLError, ssl.CertificateError, exceptions.SSLError)):
         return "the TLS certificate or handshake was not accepted"
     return f"the connection failed ({type(error).__name__})"
 

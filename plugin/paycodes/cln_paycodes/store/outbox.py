@@ -41,7 +41,7 @@ _NEWS = f"{_MATCHES} AND (v.timestamp >= e.since OR EXISTS (SELECT 1 FROM facts 
 class Outcome:
     """What one attempt led to."""
 
-    delivery: Delivery
+    sequence: int
     status: DeliveryStatus
     #: unix seconds of the next attempt
     due_at: int
@@ -175,20 +175,33 @@ def due(sql: Sql, endpoint_id: str, *, now: int, limit: int) -> list[tuple[Deliv
     return [(_delivery(row[:9]), _event(row[9:])) for row in rows]
 
 
-def record_attempt(sql: Sql, outcome: Outcome) -> None:
-    """Store what one attempt led to."""
+def record_acknowledged(sql: Sql, endpoint_id: str, outcomes: list[Outcome]) -> None:
+    """Store that attempts were acknowledged; one statement for all of the same second and answer."""
+    alike: dict[tuple[int, int | None], list[int]] = {}
+    for outcome in outcomes:
+        alike.setdefault((outcome.at, outcome.answer), []).append(outcome.sequence)
+    for (at, answer), sequences in alike.items():
+        sql.execute(
+            "UPDATE deliveries SET status = 'delivered', attempts = attempts + 1, last_attempt_at = ?1,"
+            " delivered_at = ?1, last_status = ?2, last_error = NULL"
+            " WHERE endpoint_id = ?3 AND sequence IN (SELECT value FROM json_each(?4))",
+            (at, answer, endpoint_id, json.dumps(sequences)),
+        )
+
+
+def record_failed(sql: Sql, endpoint_id: str, outcome: Outcome) -> None:
+    """Store an attempt that was not acknowledged, and when the next one is due."""
     sql.execute(
-        "UPDATE deliveries SET status = ?, attempts = attempts + 1, due_at = ?, last_attempt_at = ?,"
-        " last_status = ?, last_error = ?, delivered_at = ? WHERE endpoint_id = ? AND sequence = ?",
+        "UPDATE deliveries SET status = ?, attempts = attempts + 1, due_at = ?, last_attempt_at = ?, last_status = ?,"
+        " last_error = ? WHERE endpoint_id = ? AND sequence = ?",
         (
             str(outcome.status),
             outcome.due_at,
             outcome.at,
             outcome.answer,
             outcome.error,
-            outcome.at if outcome.status is DeliveryStatus.DELIVERED else None,
-            outcome.delivery.endpoint_id,
-            outcome.delivery.sequence,
+            endpoint_id,
+            outcome.sequence,
         ),
     )
 

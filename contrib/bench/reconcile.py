@@ -1,0 +1,202 @@
+"""What `reconcile` costs on a real node with many invoices, as a table.
+
+    python contrib/bench/reconcile.py [--invoices 50000]
+
+A lightningd on regtest gets the invoices straight, under the labels and preimages of a few paycodes; then the plugin,
+which has never seen them, rebuilds its books. Rates depend on the machine: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "plugin" / "paycodes")]
+
+from cln_paycodes.core.keys import SEED_LABEL, RootKey
+from cln_paycodes.core.labels import Slot
+from cln_paycodes.node.connection import Connection
+from network import Network, Node, open_network
+
+CODES = 5
+PAID = 200
+EXPIRED_SHARE = 10
+PIPELINED = 128
+WALK_PAGE = 1000
+PROBE_PAUSE_S = 0.002
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--invoices", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3, help="rebuilds to measure; the median counts")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="paycodes-bench-") as directory:
+        options = {"paycodes_reconcile_interval": 86_400}
+        with open_network("regtest", Path(directory), options=options) as network:
+            fill(network, arguments.invoices)
+            measure(network, arguments.rounds)
+
+
+# --- filling the node ---
+
+
+def fill(network: Network, count: int) -> None:
+    merchant = network.merchant
+    codes = [merchant.call("paycode-create", f"code {number}", "bench")["paycode_id"] for number in range(CODES)]
+    merchant.stop_plugin()
+    started = time.monotonic()
+    last = pipeline(merchant, invoice_requests(merchant, codes, count))
+    print(f"{count} invoices made in {time.monotonic() - started:.0f} s", flush=True)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(network.pay, last[-PAID:]))
+    print(f"{PAID} of them paid", flush=True)
+
+
+def invoice_requests(merchant: Node, codes: list[str], count: int) -> Iterator[dict[str, Any]]:
+    seed = bytes.fromhex(merchant.call("makesecret", string=SEED_LABEL)["secret"])
+    roots = {root.paycode_id: root for root in (RootKey.derive(seed, number) for number in range(CODES))}
+    for number in range(count):
+        root = roots[codes[number % CODES]]
+        index = number // CODES + 1
+        yield {
+            "amount_msat": 1000 + number,
+            "label": Slot(root.paycode_id, index).label,
+            "description": "bench",
+            "expiry": 1 if number < count // EXPIRED_SHARE else 7 * 86_400,
+            "preimage": root.invoice(index).preimage.hex(),
+        }
+
+
+def pipeline(merchant: Node, requests: Iterator[dict[str, Any]]) -> list[str]:
+    """Many `invoice` calls on one socket; the strings of the last ones."""
+    sock = socket.socket(socket.AF_UNIX)
+    directory = os.getcwd()
+    os.chdir(merchant.rpc_path.parent)
+    sock.connect(merchant.rpc_path.name)
+    os.chdir(directory)
+    room = threading.Semaphore(PIPELINED)
+    strings: list[str] = []
+    sent = 0
+    done = threading.Event()
+
+    def read() -> None:
+        buffer, received = b"", 0
+        while not (done.is_set() and received == sent):
+            buffer += sock.recv(1 << 18)
+            *answers, buffer = buffer.split(b"\n\n")
+            for answer in answers:
+                strings.append(json.loads(answer)["result"]["bolt11"])
+                del strings[: -2 * PAID]
+                received += 1
+                room.release()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    following = next(requests, None)
+    while following is not None:
+        room.acquire()
+        request = {"jsonrpc": "2.0", "id": sent, "method": "invoice", "params": following}
+        following = next(requests, None)
+        if following is None:
+            done.set()
+        sent += 1
+        sock.sendall(json.dumps(request).encode())
+    reader.join()
+    sock.close()
+    return strings
+
+
+# --- measuring ---
+
+
+def measure(network: Network, rounds: int) -> None:
+    merchant = network.merchant
+    connection = Connection(str(merchant.rpc_path))
+    rest = Probe(merchant)
+    time.sleep(3)
+    rest.stop()
+    walks, rebuilds, memory, busy = [], [], [], []
+    for _ in range(rounds):
+        walks.append(walk(connection))
+        for path in merchant.network_dir.glob("paycodes.sqlite3*"):
+            path.unlink()
+        probe = Probe(merchant)
+        started = time.monotonic()
+        merchant.start_plugin()
+        report = merchant.call("reconcile")  # waits for the run at start, which rebuilds everything
+        rebuilds.append(merchant.call("getpaycodesinfo"))
+        elapsed = time.monotonic() - started
+        full = merchant.call("reconcile", full=True)
+        probe.stop()
+        busy.append(probe)
+        memory.append(peak_mb(merchant.plugin_pid()))
+        if not full["agree"] or not report["agree"]:
+            raise SystemExit(f"books and node do not agree: {full}")
+        rebuilds[-1] = elapsed
+        idle = idle_run(merchant, connection)
+        full_ms = full["duration_ms"]
+        merchant.stop_plugin()
+        print(f"walk {walks[-1]:.2f} s, start to rebuilt {elapsed:.2f} s, full again {full_ms} ms", flush=True)
+
+
+def idle_run(merchant: Node, connection: Connection) -> None:
+    ...
+
+
+def walk(connection: Connection) -> float:
+    """Seconds of the bare paginated walk: every row fetched and decoded, nothing done with it."""
+    started, start = time.monotonic(), 1
+    while True:
+        page = connection.call("listinvoices", {"index": "created", "start": start, "limit": WALK_PAGE}, timeout_s=60)
+        if not page["invoices"]:
+            return time.monotonic() - started
+        start = page["invoices"][-1]["created_index"] + 1
+
+
+class Probe:
+    """Calls `getinfo` all the time, on a socket of its own."""
+
+    def __init__(self, merchant: Node) -> None:
+        self._connection = Connection(str(merchant.rpc_path))
+        self._ended = threading.Event()
+        self.times: list[float] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(PROBE_PAUSE_S):
+            started = time.monotonic()
+            self._connection.call("getinfo", {}, timeout_s=60)
+            self.times.append(time.monotonic() - started)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._connection.close()
+
+    def at(self, share: float) -> float:
+        """A percentile, in seconds."""
+        return sorted(self.times)[int(share * len(self.times))]
+
+
+def peak_mb(pid: int) -> float:
+    """The largest resident size of a process so far."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise LookupError("no VmHWM")
+
+
+if __name__ == "__main__":
+    main()
