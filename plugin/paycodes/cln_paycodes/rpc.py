@@ -8,8 +8,10 @@ answer.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +42,9 @@ PROGRESS_INTERVAL_S = 0.1
 HOOK_DEADLINE_S = 0.05
 
 _INTERNAL_ERROR = -32603
+
+#: The id of a request: lightningd writes it before the parameters.
+_REQUEST_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|[0-9]+)')
 _CONTINUE = {"result": "continue"}
 
 _DATABASE = "paycodes.sqlite3"
@@ -125,6 +130,27 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         self._write_locked({"jsonrpc": "2.0", "method": topic, "params": {topic: content}})
 
     # --- requests ---
+
+    def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
+        """As pyln's, but a request that Python cannot read is refused and does not end the plugin."""
+        for message in msgs[:-1]:
+            try:
+                request = self._parse_request(json.loads(message))
+            except (ValueError, RecursionError):  # a number of thousands of digits, or lists thousands deep
+                self._refuse_unread(message)
+                continue
+            if request.id is None:
+                self._dispatch_notification(request)
+            else:
+                self._dispatch_request(request)
+        return msgs[-1]
+
+    def _refuse_unread(self, message: bytes) -> None:
+        match = _REQUEST_ID.search(message)
+        if match is not None:
+            reason = "the parameters cannot be read: they are nested too deep, or a number in them is too long"
+            error = {"code": BadParameter.code, "message": reason}
+            self._write_locked({"jsonrpc": "2.0", "id": json.loads(match[1]), "error": error})
 
     def _dispatch_request(self, request: Request) -> None:
         if request.method == "invoice_payment":
@@ -331,7 +357,7 @@ def _checked(params: Any) -> tuple[str, Any]:
         given: Any = {key: value for key, value in params.items() if key != "command_to_check"}
     else:
         name, given = (params[0], params[1:]) if params else (None, [])
-    if name not in COMMANDS:
+    if not isinstance(name, str) or name not in COMMANDS:
         raise BadParameter("command_to_check: it is not a method of this plugin")
     return name, given
 
