@@ -107,3 +107,24 @@ def test_lightningd_that_goes_away_is_not_waited_for(tmp_path: Path, stdin: str)
 
     assert done.stdout == ""
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["7" * 5000, "[" * 100_000 + "]" * 100_000, '{"id":' * 5000 + "1" + "}" * 5000],
+    ids=["digits", "lists", "objects"],
+)
+def test_request_that_cannot_be_read_does_not_end_the_plugin(tmp_path: Path, value: str) -> None:
+    """JSON that lightningd passes on and Python refuses is answered as bad parameters, and the next call works."""
+    stdin = GETMANIFEST + "".join(
+        f'{{"jsonrpc": "2.0", "id": "{name}", "method": "listpaycodes", "params": [{parameter}]}}\n\n'
+        for name, parameter in (("bad", value), ("good", '"coffee"'))
+    )
+
+    done = _run(tmp_path, stdin=stdin, inside_lightningd=True)
+
+    answers = {answer["id"]: answer for answer in map(json.loads, filter(None, done.stdout.split("\n\n")))}
+    assert answers["bad"]["error"]["code"] == -32602
+    assert answers["good"]["error"]["message"] == "the plugin is starting"
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
