@@ -120,6 +120,7 @@ GOOD: list[tuple[Kind, Any, Any]] = [
     (p.names, ["a", "b", "a"], ("a", "b")),
     (p.names, [], ()),
     (p.json_object, {"name": "Ada"}, {"name": "Ada"}),
+    (p.json_object, {"a": [[{"b": [[[]]]}]]}, {"a": [[{"b": [[[]]]}]]}),
     (p.json_object, '{"name": "Ada", "age": 36.5}', {"name": "Ada", "age": 36.5}),
     (p.one_of("eager", "lazy"), "lazy", "lazy"),
 ]
@@ -156,6 +157,8 @@ BAD: list[tuple[Any, Sequence[Any]]] = [
             "[]",
             "{",
             '{"a": NaN}',
+            '{"a": ' + "[" * 16 + "]" * 16 + "}",
+            '{"a": ' + "[" * 950 + "]" * 950 + "}",
             '{"a": 1e999}',
             '{"a": -Infinity}',
             '{"a": "\\ud800"}',

@@ -28,6 +28,9 @@ _MOST = 2**63 - 1
 #: A text that is longer is certainly a mistake, and is not even looked at.
 _TEXT_CHARS = 100_000
 
+#: Levels of a JSON object: far fewer than Python reads, so that it can stand inside any answer or event.
+_JSON_LEVELS = 16
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
@@ -151,7 +154,16 @@ def json_object(name: str, value: Any) -> dict[str, Any]:
         raise BadParameter(f"{name}: it is not valid JSON; give an object") from None
     if not isinstance(value, dict):
         raise BadParameter(f"{name}: give a JSON object")
+    if not _is_shallow(value, _JSON_LEVELS):
+        raise BadParameter(f"{name}: at most {_JSON_LEVELS} levels of objects and arrays")
     return value
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)
 
 
 def one_of(*choices: str) -> Kind:
