@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from cln_paycodes.core.events import Event, EventType, event_id, wire_body
 from cln_paycodes.store import outbox
 from cln_paycodes.store.store import Store
 from network import Network, open_network
-from network.daemon import environment
+from network.daemon import environment, poll_until
 
 ROUNDS = 3
 
@@ -154,7 +155,18 @@ class Bench:
             store.close()
         self._made += events
         self._node.start_plugin()
+        self._settle(first + events)
         return int(first) + 1
+
+    def _settle(self, last: int) -> None:
+        """Wait until what a start does is done: the look at the node, the telling of the events inside it."""
+
+        def is_settled() -> bool:
+            with closing(sqlite3.connect(self._node.network_dir / "paycodes.sqlite3")) as sidecar:
+                told = sidecar.execute("SELECT value FROM facts WHERE name = 'announced'").fetchone()
+            return told == (str(last),) and self._node.call("getpaycodesinfo")["last_reconcile"] is not None
+
+        poll_until(is_settled, 600, "the plugin does not come to rest")
 
     def drain(self, first: int) -> tuple[float, float]:
         """Send all from a sequence on to a new endpoint; the seconds it took, the plugin's largest memory in MB."""
@@ -162,7 +174,7 @@ class Bench:
         began, memory = time.perf_counter(), 0.0
         while self._node.call("listwebhooks", endpoint)["webhooks"][0]["pending"]:
             memory = max(memory, self.memory_mb())
-            time.sleep(0.02)
+            time.sleep(0.05)
         took = time.perf_counter() - began
         self.remove(endpoint)
         return took, memory

@@ -320,8 +320,9 @@ def backlog(sql: Sql) -> tuple[int, int | None]:
     """How many deliveries are not acknowledged, and the unix seconds of the oldest one's event."""
     count = sql.execute("SELECT count(*) FROM deliveries WHERE status <> 'delivered'").fetchone()[0]
     oldest = sql.execute(
-        "SELECT v.timestamp FROM deliveries d JOIN events v USING (sequence)"
-        " WHERE d.status <> 'delivered' ORDER BY d.sequence LIMIT 1"
+        "SELECT timestamp FROM events WHERE sequence = (SELECT min(first) FROM ("
+        "SELECT min(sequence) AS first FROM deliveries WHERE status = 'pending' AND status <> 'delivered' UNION ALL"
+        " SELECT min(sequence) FROM deliveries WHERE status = 'exhausted' AND status <> 'delivered'))"
     ).fetchone()
     return int(count), None if oldest is None else int(oldest[0])
 
