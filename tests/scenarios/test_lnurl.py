@@ -228,7 +228,7 @@ def test_an_invoice_that_is_issued_again_keeps_its_hash(shop: Shop, unique: str)
     paycode = shop.create(unique, description=DESCRIPTION)
     answer = shop.get(callback_of(shop, paycode), amount=5000, payerdata='{"name":"Al"}')
     (row,) = shop.call("listpaycodeinvoices", unique)["invoices"]
-    shop.call("paycode-update", unique, description="Something else")
+    shop.call("paycode-update", paycode=unique, description="Something else")
     shop.call("delinvoice", row["label"], "unpaid")
     shop.call("reconcile", full=True)
     (again,) = shop.call("listinvoices", label=row["label"])["invoices"]

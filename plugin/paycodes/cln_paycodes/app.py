@@ -25,6 +25,7 @@ from .services.books import Books
 from .services.delivery import Deliveries
 from .services.endpoints import Endpoints
 from .services.issuing import Issuing
+from .services.offers import Offers
 from .services.payments import Payments
 from .services.pruning import Pruner
 from .services.reconciler import Reconciler
@@ -97,6 +98,7 @@ class Services:
         self.waiters = Waiters(self.books.by_slot, self.timer)
         self.issuing = Issuing(self.store, node, self.registry, self.books, clock=now)
         self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self._told)
+        self.offers = Offers(self.store, node, self.registry, node_id=node_id, clock=now, told=self._told)
         self.reconciler = Reconciler(
             self.store,
             node,
@@ -105,6 +107,7 @@ class Services:
             self.books,
             self.issuing,
             self.payments,
+            self.offers,
             clock=now,
         )
         self.watcher = Watcher(self.reconciler, node, interval_s=settings.reconcile_interval_s)
@@ -173,8 +176,17 @@ class Services:
         return self.watcher.last_error is None
 
     def public_fields(self, paycode: Paycode) -> dict[str, Any]:
-        """What a paycode in a result has because of its public address."""
-        return {} if self.links is None else self.links.answer(paycode, None)
+        """What a paycode in a result has because of its public address and its offers, whose payments count too."""
+        made = self.offers.of(paycode)
+        current = self.offers.current(paycode)
+        bolt12 = None if current is None else current.bolt12
+        fields = {} if self.links is None else self.links.answer(paycode, bolt12)
+        if bolt12 is not None:
+            fields["bolt12"] = bolt12
+        if made:
+            fields["paid"] = paycode.paid + sum(offer.paid for offer in made)
+            fields["received_msat"] = paycode.received_msat + sum(offer.received_msat for offer in made)
+        return fields
 
     def info(self) -> dict[str, Any]:
         """The answer of `getpaycodesinfo`."""

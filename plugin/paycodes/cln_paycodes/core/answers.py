@@ -39,12 +39,15 @@ def paycode_answer(paycode: Paycode) -> dict[str, Any]:
 
 
 def invoice_answer(invoice: Invoice) -> dict[str, Any]:
+    by_offer = invoice.offer_id is not None
     return _present(
         paycode_id=invoice.paycode_id,
-        index=invoice.index,
-        label=invoice.label,
+        index=None if by_offer else invoice.index,
+        label=None if by_offer else invoice.label,
+        offer_id=invoice.offer_id,
         payment_hash=invoice.payment_hash,
-        bolt11=invoice.bolt11,
+        bolt11=None if by_offer else invoice.bolt11,
+        bolt12=invoice.bolt11 if by_offer else None,
         amount_msat=invoice.amount_msat,
         received_msat=invoice.received_msat,
         status=str(invoice.status),
@@ -124,7 +127,7 @@ def _why(delivery: Delivery, endpoint: Endpoint | None) -> str | None:
 def invoice_event(node_id: str, event_type: EventType, invoice: Invoice) -> Event:
     """The event that an invoice's move causes, with what applies of its fields."""
     data = invoice_answer(invoice)
-    for name in ("bolt11", "status", "created_at"):
+    for name in ("bolt11", "bolt12", "status", "created_at"):
         data.pop(name, None)
     return Event(
         id=event_id(node_id, event_type, invoice.payment_hash),

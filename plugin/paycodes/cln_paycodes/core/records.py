@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from .labels import Slot
+from .offers import Promise
 from .states import InvoiceStatus
 from .terms import PaycodeStatus, Terms
 
@@ -60,6 +61,8 @@ class Invoice:
     description: str | None
     #: it has only the hash of that (LUD-06)
     description_hashed: bool
+    #: the offer that it is a payment of; its index is negative then, and `bolt11` holds the BOLT 12 invoice
+    offer_id: str | None
 
     @property
     def slot(self) -> Slot:
@@ -170,6 +173,35 @@ class NodeInvoice:
     created_index: int
     updated_index: int | None
     description: str | None
+    #: of an invoice that the node made for an offer: which, its string, and what the payer wrote
+    offer_id: str | None = None
+    bolt12: str | None = None
+    payer_note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeOffer:
+    """What the node says of one offer (`listoffers`, `offer`)."""
+
+    offer_id: str
+    bolt12: str
+    label: str | None
+    active: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """An offer that a code has or had."""
+
+    offer_id: str
+    promise: Promise
+    bolt12: str
+    #: the node makes invoices for it
+    active: bool
+    #: payments that came in by it, and their sum
+    paid: int
+    received_msat: int
+    created_at: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

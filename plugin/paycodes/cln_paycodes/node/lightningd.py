@@ -8,7 +8,7 @@ from typing import Any
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
 from ..errors import NodeRefused
 from .connection import Connection
-from .port import DATASTORE_DEL_DOES_NOT_EXIST, Credit, Datum, Issued
+from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, Issued
 
 #: Seconds after which a call's outcome counts as unknown.
 CALL_TIMEOUT_S = 30.0
@@ -94,7 +94,13 @@ class Lightningd:
         return lambda: [_invoice(entry) for entry in answer()["invoices"]]
 
     def offers(self) -> list[NodeOffer]:
-        return [_offer(entry) for entry in self._call("listoffers")["offers"]]
+        try:
+            found = self._call("listoffers")["offers"]
+        except NodeRefused as e:
+            if e.node_code != METHOD_NOT_FOUND:
+                raise
+            return []  # a node without BOLT 12 has none
+        return [_offer(entry) for entry in found]
 
     def make_offer(self, *, amount_msat: int | None, description: str, label: str, issuer: str | None) -> NodeOffer:
         wanted: dict[str, Any] = {"amount": "any" if amount_msat is None else amount_msat, "label": label}

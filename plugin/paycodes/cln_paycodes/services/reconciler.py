@@ -26,6 +26,7 @@ from ..store.store import Store
 from .books import Books
 from .endpoints import Endpoints
 from .issuing import Issuing
+from .offers import Offers
 from .payments import Payments
 from .registry import Registry
 from .run import Progress, Run, Sources
@@ -48,6 +49,7 @@ class Reconciler:
         books: Books,
         issuing: Issuing,
         payments: Payments,
+        offers: Offers,
         *,
         clock: Callable[[], int],
     ) -> None:
@@ -62,6 +64,7 @@ class Reconciler:
             books=books,
             issuing=issuing,
             payments=payments,
+            offers=offers,
             clock=clock,
             check=self._check,
         )

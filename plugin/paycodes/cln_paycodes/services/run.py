@@ -26,6 +26,7 @@ from .books import Books, Repair
 from .continuity import Anchors, Continuity
 from .endpoints import Endpoints
 from .issuing import Issuing
+from .offers import Offers
 from .outgoing import Outgoing
 from .payments import Payments
 from .registry import Registry, rebuild_fact, settle_rebuilt
@@ -61,6 +62,7 @@ class Sources:
     books: Books
     issuing: Issuing
     payments: Payments
+    offers: Offers
     clock: Callable[[], int]
     #: raises when the plugin is stopping
     check: Callable[[], None]
@@ -136,6 +138,7 @@ class Run:
             return
         if self._first or self._full:
             self.definition_problems = registry.adopt() + registered.adopt()
+        self._report.problems += self._sources.offers.settle(learn=self._first or self._full)
         left = registry.mirror_pending() + registered.mirror_pending()
         if left:
             self._report.problems.append(f"{left} definitions could not be written to the node's datastore")
@@ -184,9 +187,16 @@ class Run:
             if slot is not None:
                 facts[slot] = entry
         self._report.checked += len(facts)
+        self._offer_payments(page)
         rows = self._store.read(lambda sql: invoices.by_slots(sql, facts))
         found = (self._judge(slot, rows.get(slot), fact) for slot, fact in facts.items())
         return [repair for repair in found if repair is not None]
+
+    def _offer_payments(self, page: list[NodeInvoice]) -> None:
+        """Payments by offers have no slot: what the node says of them is simply written down."""
+        new = self._sources.offers.take(page, dry_run=self._dry_run)
+        self._report.counts["adopted"] += new
+        self._report.events += new
 
     def _judge(
         self, slot: Slot, row: Invoice | None, fact: NodeInvoice | None, evidence: Evidence = NO_EVIDENCE

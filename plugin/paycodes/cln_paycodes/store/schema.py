@@ -151,6 +151,28 @@ def m003_outbox(db: Database) -> None:
     )
 
 
+@migrations()
+def m004_offers(db: Database) -> None:
+    _run(
+        db,
+        """
+        CREATE TABLE offers (
+            offer_id      TEXT PRIMARY KEY,
+            paycode_id    TEXT NOT NULL REFERENCES paycodes,
+            amount_msat   INTEGER,
+            text_hash     TEXT NOT NULL,
+            bolt12        TEXT NOT NULL,
+            active        INTEGER NOT NULL,
+            paid          INTEGER NOT NULL DEFAULT 0,
+            received_msat INTEGER NOT NULL DEFAULT 0,
+            created_at    INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX offers_by_paycode ON offers (paycode_id);
+        ALTER TABLE invoices ADD COLUMN offer_id TEXT REFERENCES offers;
+        """,
+    )
+
+
 def _run(db: Database, script: str) -> None:
     """Statements one by one: sqlite3's `executescript` would commit the migration's transaction first."""
     for statement in script.split(";"):
