@@ -354,6 +354,8 @@ class Explained:
         return self._sql.execute(statement, parameters)
 
 
+ENDPOINT = Endpoint(**dict.fromkeys(Endpoint.__dataclass_fields__) | {"endpoint_id": "ep_a"})  # type: ignore[arg-type]
+
 HOT = {
     "due": lambda sql: outbox.due(sql, "ep_a", now=NOW, limit=64),
     "endpoints_due": outbox.endpoints_due,
@@ -369,7 +371,7 @@ HOT = {
     "list unacknowledged": lambda sql: outbox.page(sql, statuses=(P, X), event_type=None, start=2, limit=100),
     "list delivered": lambda sql: outbox.page(sql, statuses=(D,), event_type=None, start=2, limit=100),
     "backlog": outbox.backlog,
-    "pending of one": lambda sql: outbox.unacknowledged_by(sql, endpoints.every(sql)[0]),
+    "pending of one": lambda sql: outbox.unacknowledged_by(sql, ENDPOINT),
     "prunable": lambda sql: retention.prunable(sql, start=2, acknowledged_until=NOW, limit=100),
 }
 
