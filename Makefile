@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint types bench format clean
+.PHONY: help demo test test-quick lint types soak bench format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ lint: $(READY)  ## ruff
 
 types: $(READY)  ## mypy
 	$(BIN)/mypy
+
+soak: $(READY)  ## kill it at random for a minute, then count
+	$(BIN)/python contrib/soak.py
 
 bench: $(READY)  ## benchmarks, minutes long; tables are printed
 	@for script in contrib/bench/*.py; do $(BIN)/python $$script || exit 1; done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,17 @@ GETMANIFEST = '{"jsonrpc": "2.0", "id": "cln:getmanifest#1", "method": "getmanif
 
 
 def _run(
-    tmp_path: Path, *options: str, stdin: str = "", inside_lightningd: bool, **environment: str
+    tmp_path: Path,
+    *options: str,
+    stdin: str = "",
+    inside_lightningd: bool,
+    entry: Path = ENTRY,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name != "LIGHTNINGD_PLUGIN"}
     inside = {"LIGHTNINGD_PLUGIN": "1"} if inside_lightningd else {}
     return subprocess.run(
-        [sys.executable, *options, str(ENTRY)],
+        [sys.executable, *options, str(entry)],
         input=stdin,
         env={**inherited, **inside, **environment},
         cwd=tmp_path,
@@ -66,13 +72,32 @@ def test_entry_inside_lightningd_gives_its_manifest(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def bare_entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin's folder, copied to where no virtual environment is near."""
+    folder = tmp_path_factory.mktemp("bare") / "plugin" / "paycodes"
+    shutil.copytree(ENTRY.parent / "cln_paycodes", folder / "cln_paycodes")
+    return Path(shutil.copy(ENTRY, folder))
+
+
+def test_virtual_environment_beside_the_plugin_is_used(tmp_path: Path, bare_entry: Path) -> None:
+    """A Python without the modules hands over to the `.venv` beside the plugin, which has them."""
+    python = bare_entry.parent / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = _run(tmp_path, "-S", "-E", stdin=GETMANIFEST, inside_lightningd=True, entry=bare_entry)
+
+    assert "paycode-create" in {method["name"] for method in _manifest(done)["rpcmethods"]}
+
+
 @pytest.mark.parametrize("spread", [1, 20])
-def test_missing_module_disables_the_plugin_with_advice(tmp_path: Path, spread: int) -> None:
+def test_missing_module_disables_the_plugin_with_advice(tmp_path: Path, bare_entry: Path, spread: int) -> None:
     """Without its dependencies lightningd learns why and goes on without it."""
     stdin = GETMANIFEST.replace(" ", "\n", spread)
 
     # Without site-packages; the modules of the repository itself stay where they are.
-    done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True)
+    done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True, entry=bare_entry)
 
     reason = _manifest(done)["disable"]
     assert done.returncode == 0
@@ -82,18 +107,18 @@ def test_missing_module_disables_the_plugin_with_advice(tmp_path: Path, spread: 
 
 
 @pytest.mark.parametrize("module", ["pyln", "coincurve", "sqlite_utils", "cryptography", "standardwebhooks", "urllib3"])
-def test_missing_module_is_named(tmp_path: Path, module: str) -> None:
+def test_missing_module_is_named(tmp_path: Path, bare_entry: Path, module: str) -> None:
     """Whichever dependency cannot be imported is in the message."""
     (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})")
 
-    done = _run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True, PYTHONPATH=str(tmp_path))
+    done = _run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True, entry=bare_entry, PYTHONPATH=str(tmp_path))
 
     assert f"lacks the Python module {module}:" in _manifest(done)["disable"]
 
 
-def test_missing_module_outside_lightningd_fails_with_the_same_word(tmp_path: Path) -> None:
+def test_missing_module_outside_lightningd_fails_with_the_same_word(tmp_path: Path, bare_entry: Path) -> None:
     """Who tries it by hand, reckless included, sees a sentence and a failure."""
-    done = _run(tmp_path, "-S", "-E", inside_lightningd=False)
+    done = _run(tmp_path, "-S", "-E", inside_lightningd=False, entry=bare_entry)
 
     assert done.returncode == 1
     assert "Paycodes lacks the Python module" in done.stderr
@@ -103,7 +128,7 @@ def test_missing_module_outside_lightningd_fails_with_the_same_word(tmp_path: Pa
 @pytest.mark.parametrize("stdin", ["", '{"jsonrpc": "2.0", "id": 1, "meth'])
 def test_lightningd_that_goes_away_is_not_waited_for(tmp_path: Path, stdin: str) -> None:
     """When stdin ends before the question is whole, it ends too."""
-    done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True)
+    done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True, entry=bare_entry)
 
     assert done.stdout == ""
     assert done.returncode == 0
