@@ -7,8 +7,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-#: Virtual environments that are used when the Python that lightningd found lacks a module: one beside this file, or the
-#: one that `make` keeps in the repository.
+#: Virtual environments that are used when the Python that lightningd found lacks a module: one beside this file, or
+#: the one that `make` keeps in the repository.
 VENVS = (os.path.join(HERE, ".venv"), os.path.join(HERE, os.pardir, os.pardir, ".venv"))
 
 #: Set once another Python was tried, so that it is tried once.

@@ -126,7 +126,7 @@ def test_missing_module_outside_lightningd_fails_with_the_same_word(tmp_path: Pa
 
 
 @pytest.mark.parametrize("stdin", ["", '{"jsonrpc": "2.0", "id": 1, "meth'])
-def test_lightningd_that_goes_away_is_not_waited_for(tmp_path: Path, stdin: str) -> None:
+def test_lightningd_that_goes_away_is_not_waited_for(tmp_path: Path, bare_entry: Path, stdin: str) -> None:
     """When stdin ends before the question is whole, it ends too."""
     done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True, entry=bare_entry)
 
@@ -146,7 +146,7 @@ def test_request_that_cannot_be_read_does_not_end_the_plugin(tmp_path: Path, val
         for name, parameter in (("bad", value), ("good", '"coffee"'))
     )
 
-    done = _run(tmp_path, stdin=stdin, inside_lightningd=True)
+    done = _run(tmp_path, stdin=stdin, inside_lightningd=True, entry=bare_entry)
 
     answers = {answer["id"]: answer for answer in map(json.loads, filter(None, done.stdout.split("\n\n")))}
     assert answers["bad"]["error"]["code"] == -32602
