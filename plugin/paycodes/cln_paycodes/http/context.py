@@ -17,12 +17,14 @@ from ..core.states import InvoiceStatus
 from ..errors import NodeUnknown
 from ..services.waiting import Waiters
 from ..services.wallets import Wallets
-from .limits import CALLBACKS_MOST, Limits
+from .limits import Limits
 
 T = TypeVar("T")
 
 #: Threads for what only reads the sidecar.
 READERS = 4
+#: Threads that make invoices: the node makes no more at a time than it has cores for.
+MAKERS = 16
 #: Seconds after which a caller is told to try again; what its thread began goes on and stays in the books.
 ANSWER_S = 20.0
 
@@ -42,7 +44,7 @@ class Context:
         default_factory=lambda: ThreadPoolExecutor(READERS, thread_name_prefix="paycodes-http-read")
     )
     _makers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(CALLBACKS_MOST, thread_name_prefix="paycodes-http-make")
+        default_factory=lambda: ThreadPoolExecutor(MAKERS, thread_name_prefix="paycodes-http-make")
     )
 
     async def read(self, job: Callable[..., T], *arguments: Any, **named: Any) -> T:

@@ -21,8 +21,8 @@ from .settings import HttpSettings
 
 log = logging.getLogger(__name__)
 
-#: Invoices that may be in the making at a time: it is also the number of threads that make them.
-CALLBACKS_MOST = 16
+#: Invoices that may be in the making, or wait for a thread, at a time.
+CALLBACKS_MOST = 64
 #: Live pages ("paid" within a second) at a time, in all and for one address.
 STREAMS_MOST = 256
 STREAMS_PER_ADDRESS = 24
