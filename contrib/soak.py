@@ -1,7 +1,7 @@
 """Kill it at random for a while, then count: `python contrib/soak.py [seconds] [kind] [seed]`.
 
 Invoices are issued and paid by several callers while plugin and node are killed at random moments, with SIGKILL. In
-the end books and node must agree, and the receiver must have been told of exactly the invoices that the node says were paid.
+the end books and node must agree, and the receiver must have been told of exactly what the node says was paid.
 """
 
 from __future__ import annotations

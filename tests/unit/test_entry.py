@@ -146,7 +146,7 @@ def test_request_that_cannot_be_read_does_not_end_the_plugin(tmp_path: Path, val
         for name, parameter in (("bad", value), ("good", '"coffee"'))
     )
 
-    done = _run(tmp_path, stdin=stdin, inside_lightningd=True, entry=bare_entry)
+    done = _run(tmp_path, stdin=stdin, inside_lightningd=True)
 
     answers = {answer["id"]: answer for answer in map(json.loads, filter(None, done.stdout.split("\n\n")))}
     assert answers["bad"]["error"]["code"] == -32602
