@@ -137,8 +137,10 @@ def read_payer_data(raw: str) -> dict[str, Any]:
 
 def payer_data_of(described: str) -> dict[str, Any] | None:
     """The payer data behind the metadata in an invoice's description, None when there is none to be found."""
+    if not described.startswith("["):
+        return None
     try:
         _, end = json.JSONDecoder().raw_decode(described)
-        return read_payer_data(described[end:]) if described.startswith("[") and end < len(described) else None
+        return read_payer_data(described[end:]) if end < len(described) else None
     except (ValueError, RecursionError, BadParameter):
         return None

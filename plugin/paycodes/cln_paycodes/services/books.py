@@ -162,10 +162,9 @@ class Books:
             assert fact is not None
             if row is not None:
                 invoices.forget(tx, finding.slot)
-            after = self._adopt(tx, finding.slot, fact, now)
-        else:
-            assert row is not None
-            after = self._move(tx, row, repair)
+            return bool(self.adopt(tx, [(finding.slot, fact)]))
+        assert row is not None
+        after = self._move(tx, row, repair)
         if after.status is _S.PAID:
             tx.after_commit(partial(self._forget_intent, after.slot))
         return self._tell(tx, after)
@@ -176,25 +175,13 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def _adopt(self, tx: Transaction, slot: Slot, fact: NodeInvoice, now: int) -> Invoice:
-        adopted = invoices.insert(
-            tx,
-            slot,
-            payment_hash=fact.payment_hash,
-            status=STATUS_OF_NODE[fact.status],
-            amount_msat=fact.amount_msat or 0,
-            received_msat=fact.received_msat,
-            bolt11=fact.bolt11,
-            created_at=now if fact.bolt11 is None else timestamp_of(fact.bolt11),
-            expires_at=fact.expires_at,
-            paid_at=fact.paid_at,
-            moved_at=now,
-            payer_data=payer_data_of(fact.description or ""),
-            description=fact.description,
-            description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
-        )
-        tx.after_commit(lambda: self._changed(adopted))
-        return adopted
+    def adopt(self, tx: Transaction, found: list[tuple[Slot, NodeInvoice]]) -> int:
+        """Take over invoices of ours that have no row; how many events that made."""
+        now = self._clock()
+        adopted = invoices.insert_found(tx, [_as_found(slot, fact, now) for slot, fact in found])
+        for invoice in adopted:
+            tx.after_commit(partial(self._changed, invoice))
+        return sum(self._tell(tx, invoice) for invoice in adopted if invoice.status in _TOLD)
 
     def _move(self, tx: Transaction, row: Invoice, repair: Repair) -> Invoice:
         fact, evidence, to = repair.fact, repair.evidence, repair.finding.to
@@ -218,3 +205,15 @@ class Books:
         if made:
             tx.after_commit(self._told)
         return made
+
+
+def _as_found(slot: Slot, fact: NodeInvoice, now: int) -> invoices.Found:
+    return invoices.Found(
+        slot=slot,
+        fact=fact,
+        status=STATUS_OF_NODE[fact.status],
+        created_at=now if fact.bolt11 is None else timestamp_of(fact.bolt11),
+        moved_at=now,
+        payer_data=payer_data_of(fact.description or ""),
+        description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
+    )

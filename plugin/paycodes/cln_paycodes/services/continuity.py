@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..core.records import NodeInvoice, NodePayment
 from ..node.port import Node
-from ..store import cursors
+from ..store import cursors, invoices
 from ..store.store import Sql, Store
 
 _ANCHOR = "anchor/"
@@ -74,9 +74,15 @@ class Continuity:
             return State(fresh=False, rewound=False, certain=True)
         none_deleted = last["deleted"] == known["deleted"]
         seen = [self._recognizes(name) for name in ("created", "updated")]
+        seen.append(self._has_newest())
         if False in seen or (None in seen and none_deleted):
             return State(fresh=False, rewound=True, certain=False)
         return State(fresh=False, rewound=False, certain=None not in seen)
+
+    def _has_newest(self) -> bool | None:
+        """Whether the node has the newest open invoice of the books, which no cursor may have reached yet."""
+        newest = self._store.read(invoices.newest_issued)
+        return True if newest is None or self._node.invoice_by_label(newest.label) is not None else None
 
     def knows_payments(self) -> bool:
         """The last outgoing payment seen is the one that the node has under its index."""

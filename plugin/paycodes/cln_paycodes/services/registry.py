@@ -285,6 +285,7 @@ class Registry:
                 problems.append(str(e))
             else:
                 definitions.append(definition)
+        definitions.sort(key=lambda definition: (definition.created_at, definition.number or 0))
         return definitions, problems, at_node
 
     def _learn_key(self, definition: PaycodeDefinition) -> None:

@@ -39,6 +39,9 @@ _S = InvoiceStatus
 #: list is cheaper.
 ASK_MOST = 200
 
+#: Findings that are written at a time.
+BATCH = 1000
+
 #: Open rows that are read at a time.
 SLICE = 1000
 
@@ -96,7 +99,8 @@ class Run:
         self._tallies: dict[str, NodeTally] = {}
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
-        self._page: Future[int] | None = None
+        self._unwritten: list[Repair] = []
+        self._writing: Future[int] | None = None
 
     def carry_out(self) -> Report:
         self._before = self._store.read(cursors.every)
@@ -258,14 +262,32 @@ class Run:
     # --- writing ---
 
     def _record(self, repairs: list[Repair]) -> None:
-        """Have one page's findings written, each on its own, while the next page is judged."""
-        self._flush()
+        """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
+        self._unwritten += repairs
+        if len(self._unwritten) >= BATCH:
+            self._submit()
+
+    def _submit(self) -> None:
+        self._await_written()
+        repairs, self._unwritten = self._unwritten, []
         if repairs:
-            self._page = self._store.submit(partial(self._write, repairs=repairs))
+            self._writing = self._store.submit(partial(self._write, repairs=repairs))
 
     def _write(self, tx: Transaction, repairs: list[Repair]) -> int:
+        new = [repair for repair in repairs if repair.finding.kind is FindingKind.ADOPTED]
+        rows = invoices.by_slots(tx, [repair.finding.slot for repair in new])
+        together = {id(repair) for repair in new if repair.finding.slot not in rows}
         made = 0
+        try:
+            with tx.part():
+                made += self._books.adopt(
+                    tx, [(repair.finding.slot, repair.fact) for repair in new if id(repair) in together and repair.fact]
+                )
+        except Rejected:
+            together.clear()  # each for itself: one does not fit
         for repair in repairs:
+            if id(repair) in together:
+                continue
             if repair.finding.kind is FindingKind.CONFLICT:
                 cursors.put_fact(tx, _CONFLICT + repair.finding.slot.label, repair.finding.detail)
                 continue
@@ -280,9 +302,13 @@ class Run:
 
     def _flush(self) -> None:
         """Wait until what was found is on disk."""
-        page, self._page = self._page, None
-        if page is not None:
-            self._report.events += page.result()
+        self._submit()
+        self._await_written()
+
+    def _await_written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._report.events += writing.result()
             crash.point("reconcile:written")
 
     # --- 3. open rows ---

@@ -8,7 +8,7 @@ from ..core.records import NodeInvoice
 from ..node.port import Node
 
 #: Invoices in one page. The node answers nobody else while it writes one, so a page takes it a few milliseconds.
-PAGE = 100
+PAGE = 50
 
 
 def index_of(entry: NodeInvoice, index: str) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.labels import Slot
-from ..core.records import Invoice
+from ..core.records import Invoice, NodeInvoice
 from ..core.states import FINAL, IllegalMove, InvoiceStatus, move
 from . import paycodes
 from .store import Sql
@@ -22,6 +23,9 @@ _COLUMNS = (
     " offer_id"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
+
+#: The fourteen values of a found invoice, from one element of a JSON array.
+_EXTRACTED = ", ".join(f"value ->> {number}" for number in range(14))
 
 #: States in which an invoice was never handed out.
 UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
@@ -128,6 +132,11 @@ def open_slots(
     return [((row[0], row[1]), Slot(row[2], row[3])) for row in rows]
 
 
+def newest_issued(sql: Sql) -> Invoice | None:
+    """The last invoice that was made and is still open."""
+    return _one(sql, "status = 'issued' ORDER BY sequence DESC LIMIT 1")
+
+
 def count_open(sql: Sql, status: InvoiceStatus) -> int:
     row = sql.execute(
         "SELECT count(*) FROM invoices WHERE status = ?"
@@ -206,6 +215,63 @@ def insert(
         behind_index=slot.index + 1,
     )
     return _record(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An invoice as the node lists it, for a row in the state that this gives."""
+
+    slot: Slot
+    fact: NodeInvoice
+    status: InvoiceStatus
+    created_at: int
+    moved_at: int
+    payer_data: dict[str, Any] | None
+    description_hashed: bool
+
+
+def insert_found(sql: Sql, found: list[Found]) -> list[Invoice]:
+    """New rows of what the node lists, in one statement: a lost sidecar gets back many thousands of them."""
+    values = [
+        (
+            entry.fact.payment_hash,
+            entry.slot.paycode_id,
+            entry.slot.index,
+            str(entry.status),
+            entry.fact.amount_msat or 0,
+            entry.fact.received_msat,
+            entry.fact.bolt11,
+            entry.created_at,
+            entry.fact.expires_at,
+            entry.fact.paid_at,
+            entry.moved_at,
+            None if entry.payer_data is None else json.dumps(entry.payer_data, separators=(",", ":"), ensure_ascii=False),
+            entry.fact.description,
+            int(entry.description_hashed),
+        )
+        for entry in found
+    ]
+    rows = sql.execute(
+        "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
+        " created_at, expires_at, paid_at, moved_at, payer_data, description, description_hashed)"
+        f" SELECT {_EXTRACTED} FROM json_each(?) WHERE true RETURNING {_COLUMNS}",
+        (json.dumps(values, separators=(",", ":"), ensure_ascii=False),),
+    )
+    inserted = [_record(row) for row in rows.fetchall()]
+    by_code: dict[str, list[Invoice]] = {}
+    for invoice in inserted:
+        by_code.setdefault(invoice.paycode_id, []).append(invoice)
+    for paycode_id, of_code in by_code.items():
+        paycodes.count(
+            sql,
+            paycode_id,
+            issued=sum(invoice.status not in UNISSUED for invoice in of_code),
+            paid=sum(invoice.status is InvoiceStatus.PAID for invoice in of_code),
+            pending=sum(invoice.status not in FINAL for invoice in of_code),
+            received_msat=sum(invoice.received_msat or 0 for invoice in of_code),
+            behind_index=max(invoice.index for invoice in of_code) + 1,
+        )
+    return inserted
 
 
 def change(

@@ -1,0 +1,41 @@
+"""Sets of indexes, and ranges of them without a hole."""
+
+from __future__ import annotations
+
+from cln_paycodes.core.seen import IndexSet, UnbrokenRange
+from hypothesis import given
+from hypothesis import strategies as st
+
+INDEXES = st.integers(0, 2**63)
+
+
+@given(st.lists(INDEXES), st.lists(INDEXES))
+def test_set_holds_what_was_added(added: list[int], asked: list[int]) -> None:
+    """Exactly like a set of Python, and `add` says what is new."""
+    seen, model = IndexSet(), set()
+    for index in added:
+        assert seen.add(index) is (index not in model)
+        model.add(index)
+
+    assert all((index in seen) is (index in model) for index in added + asked)
+
+
+@given(st.integers(0, 50), st.lists(st.integers(0, 80)), st.integers(0, 80))
+def test_range_is_complete_without_a_hole_up_to_its_end(start: int, met: list[int], last: int) -> None:
+    """What lies behind the end, or before the start, makes up for no hole."""
+    unbroken = UnbrokenRange(start)
+    for index in met:
+        unbroken.meet(index)
+
+    assert unbroken.is_complete(last) is set(met).issuperset(range(start + 1, last + 1))
+
+
+def test_range_goes_on_after_it_was_asked() -> None:
+    """A hole that is filled later is no hole."""
+    unbroken = UnbrokenRange(3)
+    unbroken.meet(None)
+    unbroken.meet(5)
+    before = unbroken.is_complete(5)
+    unbroken.meet(4)
+
+    assert (before, unbroken.is_complete(5), unbroken.is_complete(6)) == (False, True, False)
