@@ -284,3 +284,18 @@ def test_metrics_show_the_books_and_the_limits(kind: str, tmp_path: Path) -> Non
         assert "paycodes_reconcile_agree 1.0" in text
         assert 'paycodes_http_refused_total{why="address"} 2.0' in text
         assert shop.http.get("/metrics").status_code == 404
+
+
+def test_a_page_that_was_left_open_and_closed_harms_no_payment(shop: Shop, unique: str) -> None:
+    """A payer looks, goes, and pays: the payment is told, and the next one too."""
+    page = shop.create(unique)["url"]
+    for address in ("198.51.100.6", "198.51.100.7"):
+        headers = {"X-Forwarded-For": address}
+        location = shop.http.post(page, data={"amount": "1"}, headers=headers).headers["location"]
+        with shop.http.stream("GET", f"/pay/{location}/events", headers=headers) as opened:
+            lines = opened.iter_lines()
+            assert next(lines) == "event: status"
+        (row,) = shop.call("listpaycodeinvoices", payment_hash=location.rpartition("/")[2])["invoices"]
+        shop.network.pay(row["bolt11"])
+
+        assert shop.wait_for_event(row["payment_hash"])["received_msat"] == 1000

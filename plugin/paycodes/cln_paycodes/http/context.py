@@ -77,7 +77,8 @@ class Context:
 
     async def wait_paid(self, slot: Slot, timeout_s: float) -> Invoice:
         """Raises WaitTimeout, or IllegalState once it cannot be paid any more."""
-        return await asyncio.wrap_future(self.waiters.wait(slot, InvoiceStatus.PAID, timeout_s))
+        future = await self.read(self.waiters.wait, slot, InvoiceStatus.PAID, timeout_s)
+        return await asyncio.wrap_future(future)
 
     @staticmethod
     def _loop() -> asyncio.AbstractEventLoop:

@@ -38,6 +38,8 @@ class Waiters:
     def wait(self, slot: Slot, until: InvoiceStatus, timeout_s: float | None) -> Future[Invoice]:
         """A future of the invoice once it is `issued` or `paid`; of WaitTimeout, or IllegalState when it cannot be."""
         future: Future[Invoice] = Future()
+        # A caller that gives up must not make an answer from the writer's thread fail.
+        future.set_running_or_notify_cancel()
         with self._lock:
             self._waiting.setdefault(slot, []).append((until, future))
         # Read after registering: a change in between wakes the future, one before is seen here. The time starts only
