@@ -91,8 +91,7 @@ class Issuing:
 
     def issue(self, selector: str, request: Request) -> Invoice:
         """A fresh invoice, or the one that the same `idempotency_key` got; it is on disk when this returns."""
-        paycode = self._registry.find(selector)
-        self._registry.await_indexes(paycode.paycode_id)
+        paycode = self._registry.find_to_issue(selector)
         while True:
             row = self._reserve(paycode.paycode_id, request)
             if row.status is not _S.RESERVED:

@@ -99,6 +99,7 @@ class Registry:
 
     def create(self, terms: Terms, *, root_key: bytes | None) -> tuple[Paycode, bool]:
         """The paycode, and whether it is new: the same label with the same terms gives the one that exists."""
+        self._await_first_run()
         with self._lock:
             existing = self._store.read(lambda sql: paycodes.by_label(sql, terms.label))
             if existing is not None:
@@ -228,16 +229,24 @@ class Registry:
             if paycode.next_index >= paycode.reserved_index:
                 self._mirror(paycode, reserved_index=paycode.next_index + INDEX_BLOCK)
 
-    def await_indexes(self, paycode_id: str) -> None:
-        """Called before an index is taken, for the case that this sidecar is an older backup of itself.
+    def find_to_issue(self, selector: str) -> Paycode:
+        """Like `find`, before an index is taken, for the case that this sidecar is new or an older backup of itself.
 
         Until the first run since the start is through with what the node has, an index that looks free may have been
         handed out already. Where that run takes too long the code goes on behind all that may have been.
         """
-        if not self._indexes_known.wait(INDEXES_TIMEOUT_S):
-            self.adopt()
-            paycode = self.find(paycode_id)
-            self._store.write(partial(_skip_block, paycode=paycode))
+        if self._await_first_run():
+            return self.find(selector)
+        paycode = self.find(selector)
+        self._store.write(partial(_skip_block, paycode=paycode))
+        return self.find(selector)
+
+    def _await_first_run(self) -> bool:
+        """Wait until `reconcile` has taken over what the node has; after too long, take over the definitions alone."""
+        if self._indexes_known.wait(INDEXES_TIMEOUT_S):
+            return True
+        self.adopt()
+        return False
 
     def settle_indexes(self, *, all_seen: bool) -> None:
         """Every invoice that the node still has is in the books; `all_seen`: and none that it had is gone unseen.

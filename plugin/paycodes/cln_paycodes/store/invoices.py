@@ -161,6 +161,10 @@ def counts_by_status(sql: Sql) -> dict[str, int]:
     return dict(sql.execute("SELECT status, count(*) FROM invoices GROUP BY status").fetchall())
 
 
+def _json(payer_data: dict[str, Any] | None) -> str | None:
+    return None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False)
+
+
 def insert(
     sql: Sql,
     slot: Slot,
@@ -199,7 +203,7 @@ def insert(
             paid_at,
             moved_at,
             comment,
-            None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False),
+            _json(payer_data),
             idempotency_key,
             description,
             description_hashed,
@@ -245,7 +249,7 @@ def insert_found(sql: Sql, found: list[Found]) -> list[Invoice]:
             entry.fact.expires_at,
             entry.fact.paid_at,
             entry.moved_at,
-            None if entry.payer_data is None else json.dumps(entry.payer_data, separators=(",", ":"), ensure_ascii=False),
+            _json(entry.payer_data),
             entry.fact.description,
             int(entry.description_hashed),
         )
