@@ -1,6 +1,6 @@
 """How fast events leave the outbox, what a backlog costs, and whether payments notice it.
 
-    python contrib/bench/outbox.py [devnode|regtest] [--events 5000] [--backlog 100000] [--payments 40]
+    python contrib/bench/outbox.py [devnode|regtest] [--events 20000] [--backlog 100000] [--payments 40]
 
 Events per second are counted from the moment at which deliveries are committed to the moment at which the last one is
 acknowledged on disk, over loopback, against a loop that does nothing but post bodies of the same size with the same
@@ -176,8 +176,9 @@ class Bench:
         """Send all from a sequence on to a new endpoint; the seconds it took, the plugin's largest memory in MB."""
         endpoint = self.add(self._receiver, first)
         began, memory = time.perf_counter(), 0.0
+        status = Path(f"/proc/{self._node.plugin_pid()}/status")
         while self._node.call("listwebhooks", endpoint)["webhooks"][0]["pending"]:
-            memory = max(memory, self.memory_mb())
+            memory = max(memory, int(status.read_text().split("VmRSS:")[1].split()[0]) / 1024)
             time.sleep(0.05)
         took = time.perf_counter() - began
         self.remove(endpoint)
@@ -188,10 +189,6 @@ class Bench:
 
     def remove(self, endpoint: str) -> None:
         self._node.call("webhook-remove", endpoint)
-
-    def memory_mb(self) -> float:
-        status = Path(f"/proc/{self._node.plugin_pid()}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
     def hooks(self, payments: int) -> tuple[float, float]:
         """The median milliseconds that a payment's hook takes, and the payment as a whole."""
@@ -252,7 +249,7 @@ def main() -> None:
         description=textwrap.dedent(__doc__), formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("kind", nargs="?", default="devnode", choices=["devnode", "regtest"])
-    parser.add_argument("--events", type=int, default=5000)
+    parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--backlog", type=int, default=100_000)
     parser.add_argument("--payments", type=int, default=40)
     given = parser.parse_args()

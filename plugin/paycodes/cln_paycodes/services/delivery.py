@@ -105,6 +105,8 @@ class Deliveries:
     def _start_due(self) -> float:
         """Have a sender at work for each endpoint with something due; the seconds until the next one has."""
         now, sleep_s = self._clock(), LONGEST_SLEEP_S
+        for endpoint_id in self._store.read(partial(endpoints.ahead_of, now=now)):
+            self._store.write(partial(_follow_clock, endpoint_id=endpoint_id, now=now))
         for endpoint_id, due_at in self._store.read(outbox.endpoints_due):
             if due_at <= now:
                 self._have_sender(endpoint_id)
@@ -170,3 +172,8 @@ class Deliveries:
 def _retry(tx: Transaction, *, event_id: str | None, endpoint_id: str | None) -> int:
     endpoints.lift_pause(tx, endpoint_id)
     return outbox.make_due(tx, event_id=event_id, endpoint_id=endpoint_id)
+
+
+def _follow_clock(tx: Transaction, *, endpoint_id: str, now: int) -> None:
+    outbox.follow_clock(tx, endpoint_id, now=now)
+    endpoints.follow_clock(tx, endpoint_id, now=now)

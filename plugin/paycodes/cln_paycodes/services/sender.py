@@ -133,7 +133,6 @@ class Sender:
         store, clock = self._around.store, self._around.clock
         while not self._stopping.is_set():
             self._changed = False
-            self._follow_clock()
             endpoint = self._around.registered.find(self.endpoint_id)
             if endpoint.status not in _SENDABLE or endpoint.resume_at > clock():
                 return
@@ -156,21 +155,9 @@ class Sender:
         self._sent_to = endpoint
         return self._publisher
 
-    def _follow_clock(self) -> None:
-        now, endpoint_id = self._around.clock(), self.endpoint_id
-        endpoint = self._around.registered.find(endpoint_id)
-        back = endpoint.last_failure_at is not None and endpoint.last_failure_at > now
-        if back or self._around.store.read(partial(outbox.clock_went_back, endpoint_id=endpoint_id, now=now)):
-            self._around.store.write(partial(_follow_clock, endpoint_id=endpoint_id, now=now))
-
 
 def _place(endpoint: Endpoint) -> tuple[str, str | None]:
     return endpoint.url, endpoint.sealed_credentials
-
-
-def _follow_clock(tx: Transaction, *, endpoint_id: str, now: int) -> None:
-    endpoints.follow_clock(tx, endpoint_id, now=now)
-    outbox.follow_clock(tx, endpoint_id, now=now)
 
 
 class _Batch:

@@ -80,7 +80,10 @@ class WebhookPublisher:
             "POST", self._target, body=body, headers=headers, preload_content=False, decode_content=False
         )
         connection.timeout = READ_TIMEOUT_S
-        return connection.getresponse()
+        response = connection.getresponse()
+        if self._watch.expired:
+            raise TimeoutError  # http.client takes a header that was cut off for a whole one
+        return response
 
     def _finish(self, response: urllib3.HTTPResponse) -> None:
         """Keep the connection if the body is short and there, else close it: the status is all that counts."""
@@ -183,14 +186,14 @@ _TOO_SLOW = f"no complete answer within {DEADLINE_S:g} s"
 
 def _reason(error: Exception) -> str:
     """A sentence for `last_error`: what went wrong, without object addresses or the URL's query."""
-    if isinstance(error, exceptions.ConnectTimeoutError):
-        return f"no connection within {CONNECT_TIMEOUT_S} s"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {READ_TIMEOUT_S} s"
     if isinstance(error, exceptions.NameResolutionError):
         return "the host name does not resolve"
     if isinstance(error, exceptions.NewConnectionError):
         return "the connection was refused"
+    if isinstance(error, exceptions.ConnectTimeoutError):
+        return f"no connection within {CONNECT_TIMEOUT_S} s"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {READ_TIMEOUT_S} s"
     if isinstance(error, (ssl.SSLError, ssl.CertificateError, exceptions.SSLError)):
         return "the TLS certificate or handshake was not accepted"
     return f"the connection failed ({type(error).__name__})"

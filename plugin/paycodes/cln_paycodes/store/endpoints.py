@@ -118,6 +118,11 @@ def lift_pause(sql: Sql, endpoint_id: str | None) -> None:
     sql.execute("UPDATE endpoints SET failures = 0, resume_at = 0 WHERE ?1 IS NULL OR endpoint_id = ?1", (endpoint_id,))
 
 
+def ahead_of(sql: Sql, now: int) -> list[str]:
+    """Endpoints that last failed at a moment that is still to come: the clock was set back since."""
+    return [row[0] for row in sql.execute("SELECT endpoint_id FROM endpoints WHERE last_failure_at > ?", (now,))]
+
+
 def follow_clock(sql: Sql, endpoint_id: str, *, now: int) -> None:
     """After the clock was set back: wait what was still to be waited, not until the old clock's time."""
     sql.execute(

@@ -215,16 +215,6 @@ def follow_clock(sql: Sql, endpoint_id: str, *, now: int) -> None:
     )
 
 
-def clock_went_back(sql: Sql, endpoint_id: str, *, now: int) -> bool:
-    """A delivery to the endpoint waits since a moment that is still to come."""
-    row = sql.execute(
-        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE endpoint_id = ? AND status = 'pending' AND due_at > ?"
-        " AND last_attempt_at > ?)",
-        (endpoint_id, now, now),
-    ).fetchone()
-    return bool(row[0])
-
-
 def bring_forward(sql: Sql, endpoint_id: str, *, now: int, most_attempts: int) -> None:
     """The endpoint is back: what waits because no one was there to take it goes out now.
 
