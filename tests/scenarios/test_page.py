@@ -56,7 +56,7 @@ def open_browser(tmp_path: Path) -> Iterator[Callable[..., Chrome]]:
         browser = Chrome(options=options, service=Service(DRIVER))
         opened.append(browser)
         width, height = PHONE
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 3, "mobile": True}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
@@ -79,7 +79,7 @@ def order(browser: Chrome, amount: str, comment: str | None = None) -> None:
 def scanned(browser: Chrome) -> str:
     """What a camera reads off the screen."""
     image = cv2.imdecode(np.frombuffer(browser.get_screenshot_as_png(), np.uint8), cv2.IMREAD_COLOR)
-    return str(cv2.QRCodeDetector().detectAndDecode(image)[0])
+    return str(cv2.QRCodeDetectorAruco().detectAndDecode(image)[0])
 
 
 def wait_for(browser: Chrome, css: str, timeout_s: float = 20.0) -> Any:
@@ -257,7 +257,7 @@ def test_it_fits_a_phone_and_can_be_read(
     """Nothing sticks out to the side, targets are large enough for a finger, text has a contrast of 4.5 (WCAG AA)."""
     browser = open_browser(dark=dark)
     browser.get(shop.create(unique, user=unique, description="Tea " * 20)["url"])
-    metrics = {"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": True}
+    metrics = {"width": width, "height": 640, "deviceScaleFactor": 3, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     sizes = [e.size["height"] for e in browser.find_elements(By.CSS_SELECTOR, "a.button, button, input, textarea")]
     card = browser.find_element(By.TAG_NAME, "main").value_of_css_property("background-color").replace("rgba", "rgb")
