@@ -22,6 +22,7 @@ METHODS = (
     "paycode-disable",
     "paycode-enable",
     "listpaycodes",
+    "paycode-qr",
     "paycode-invoice",
     "listpaycodeinvoices",
     "paycode-wait",

@@ -25,7 +25,7 @@ from .services.books import Books
 from .services.delivery import Deliveries
 from .services.endpoints import Endpoints
 from .services.issuing import Issuing
-from .services.offers import Offers
+from .services.offers import Offers, current
 from .services.payments import Payments
 from .services.pruning import Pruner
 from .services.reconciler import Reconciler
@@ -93,6 +93,7 @@ class Services:
             node_id=node_id,
             clock=now,
             changed=lambda invoice: self.waiters.changed(invoice),
+            awaited=lambda slot: self.waiters.is_awaited(slot),
             told=self._told,
         )
         self.waiters = Waiters(self.books.by_slot, self.timer)
@@ -178,8 +179,8 @@ class Services:
     def public_fields(self, paycode: Paycode) -> dict[str, Any]:
         """What a paycode in a result has because of its public address and its offers, whose payments count too."""
         made = self.offers.of(paycode)
-        current = self.offers.current(paycode)
-        bolt12 = None if current is None else current.bolt12
+        offer = current(made, paycode)
+        bolt12 = None if offer is None else offer.bolt12
         fields = {} if self.links is None else self.links.answer(paycode, bolt12)
         if bolt12 is not None:
             fields["bolt12"] = bolt12

@@ -57,6 +57,8 @@ class Doors:
             self._attempt("paycodes-metrics-listen", self._settings.metrics_listen, self._open_metrics)
         if self._settings.listen is not None and self._settings.url is None:
             self._warn("paycodes-url is not set: wallets are sent to the address of paycodes-listen")
+        if self._settings.listen is None and self._settings.url is not None:
+            self._warn("paycodes-url is set and paycodes-listen is not: nothing answers there")
 
     def _attempt(self, option: str, address: Address, opening: Callable[[Address], Address]) -> None:
         try:

@@ -59,23 +59,18 @@ class Offers:
         """All offers that the code ever had, the oldest first."""
         return self._store.read(partial(offers.of_paycode, paycode_id=paycode.paycode_id))
 
-    def current(self, paycode: Paycode) -> Offer | None:
-        """The one that says what the code says now."""
-        promise = Promise.of(paycode.paycode_id, paycode.terms)
-        return next((offer for offer in self.of(paycode) if offer.promise == promise), None)
-
     def make(self, selector: str) -> Offer:
         """The code's offer, made now when it has none; PaycodeDisabled, NodeRefused, NodeUnknown."""
         with self._lock:
             paycode = self._registry.find(selector)
-            offer = self.current(paycode)
+            offer = current(self.of(paycode), paycode)
             if offer is None:
                 if paycode.status is PaycodeStatus.DISABLED:
                     raise PaycodeDisabled(
                         f"paycode {paycode.terms.label!r} is disabled and has no offer: paycode-enable turns it on"
                     )
                 self._align(paycode)
-                offer = self.current(paycode)
+                offer = current(self.of(paycode), paycode)
         assert offer is not None
         return offer
 
@@ -109,16 +104,13 @@ class Offers:
     def _in_step(self, paycode: Paycode) -> bool:
         """By what the sidecar knows."""
         known = self.of(paycode)
-        enabled = paycode.status is PaycodeStatus.ACTIVE
-        current = Promise.of(paycode.paycode_id, paycode.terms)
-        return all(offer.active == _wanted(offer, paycode) for offer in known) and (
-            not enabled or any(offer.promise == current for offer in known)
-        )
+        has_one = paycode.status is PaycodeStatus.DISABLED or current(known, paycode) is not None
+        return has_one and all(offer.active == _wanted(offer, paycode) for offer in known)
 
     def _align(self, paycode: Paycode) -> None:
         """Ask the node, make what is missing, switch what is wrong; the lock is held."""
         self._learn(self._node.offers())
-        if paycode.status is PaycodeStatus.ACTIVE and self.current(paycode) is None:
+        if paycode.status is PaycodeStatus.ACTIVE and current(self.of(paycode), paycode) is None:
             self._make(paycode)
         for offer in self.of(paycode):
             wanted = _wanted(offer, paycode)
@@ -221,10 +213,16 @@ class Offers:
         return True
 
 
+def current(found: Iterable[Offer], paycode: Paycode) -> Offer | None:
+    """Of a code's offers the one that says what the code says now."""
+    promise = Promise.of(paycode.paycode_id, paycode.terms)
+    return next((offer for offer in found if offer.promise == promise), None)
+
+
 def _wanted(offer: Offer, paycode: Paycode) -> bool:
     """The offer should be payable."""
-    current = Promise.of(paycode.paycode_id, paycode.terms)
-    return paycode.status is PaycodeStatus.ACTIVE and standing(offer.promise, current) is not Standing.OUTDATED
+    promise = Promise.of(paycode.paycode_id, paycode.terms)
+    return paycode.status is PaycodeStatus.ACTIVE and standing(offer.promise, promise) is not Standing.OUTDATED
 
 
 def _is_new(sql: Sql, fact: NodeInvoice) -> bool:
