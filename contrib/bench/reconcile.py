@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import re
 import socket
+import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "plugin" / "paycodes")]
 
+from cln_paycodes.app import Services
 from cln_paycodes.core.keys import SEED_LABEL, RootKey
 from cln_paycodes.core.labels import Slot
 from cln_paycodes.node.connection import Connection
+from cln_paycodes.node.lightningd import Lightningd
+from cln_paycodes.rpc import PaycodesPlugin
+from cln_paycodes.rpc import _settings as settings_of
 from network import Network, Node, open_network
 
 CODES = 5
@@ -34,6 +40,7 @@ EXPIRED_SHARE = 10
 PIPELINED = 128
 WALK_PAGE = 1000
 PROBE_PAUSE_S = 0.002
+REST_S = 5
 
 
 def main() -> None:
@@ -81,10 +88,7 @@ def invoice_requests(merchant: Node, codes: list[str], count: int) -> Iterator[d
 def pipeline(merchant: Node, requests: Iterator[dict[str, Any]]) -> list[str]:
     """Many `invoice` calls on one socket; the strings of the last ones."""
     sock = socket.socket(socket.AF_UNIX)
-    directory = os.getcwd()
-    os.chdir(merchant.rpc_path.parent)
-    sock.connect(merchant.rpc_path.name)
-    os.chdir(directory)
+    sock.connect(str(merchant.rpc_path))
     room = threading.Semaphore(PIPELINED)
     strings: list[str] = []
     sent = 0
@@ -120,38 +124,121 @@ def pipeline(merchant: Node, requests: Iterator[dict[str, Any]]) -> list[str]:
 # --- measuring ---
 
 
+@dataclass
+class Round:
+    """What one rebuild cost; seconds and MB."""
+
+    walk: float
+    rebuild: float
+    again: float
+    idle: float
+    idle_calls: float
+    memory_mb: float
+    getinfo_p99: float
+
+
 def measure(network: Network, rounds: int) -> None:
     merchant = network.merchant
     connection = Connection(str(merchant.rpc_path))
-    rest = Probe(merchant)
-    time.sleep(3)
-    rest.stop()
-    walks, rebuilds, memory, busy = [], [], [], []
-    for _ in range(rounds):
-        walks.append(walk(connection))
-        for path in merchant.network_dir.glob("paycodes.sqlite3*"):
-            path.unlink()
-        probe = Probe(merchant)
-        started = time.monotonic()
-        merchant.start_plugin()
-        report = merchant.call("reconcile")  # waits for the run at start, which rebuilds everything
-        rebuilds.append(merchant.call("getpaycodesinfo"))
-        elapsed = time.monotonic() - started
-        full = merchant.call("reconcile", full=True)
-        probe.stop()
-        busy.append(probe)
-        memory.append(peak_mb(merchant.plugin_pid()))
-        if not full["agree"] or not report["agree"]:
-            raise SystemExit(f"books and node do not agree: {full}")
-        rebuilds[-1] = elapsed
-        idle = idle_run(merchant, connection)
-        full_ms = full["duration_ms"]
-        merchant.stop_plugin()
-        print(f"walk {walks[-1]:.2f} s, start to rebuilt {elapsed:.2f} s, full again {full_ms} ms", flush=True)
+    at_rest = Probe(merchant)
+    time.sleep(REST_S)
+    at_rest.stop()
+    measured = [one_round(merchant, connection) for _ in range(rounds)]
+    connection.close()
+
+    def median(name: str) -> float:
+        middle: float = statistics.median(getattr(each, name) for each in measured)
+        return middle
+
+    walk_s, rest_p99 = median("walk"), at_rest.at(0.99)
+    calls = count_calls(merchant)
+    rows = [
+        ("bare walk of listinvoices, pages of 1000", f"{walk_s:.2f} s", ""),
+        ("rebuild of the lost sidecar", f"{median('rebuild'):.2f} s", f"{median('rebuild') / walk_s:.2f} walks"),
+        ("full run, nothing changed", f"{median('again'):.2f} s", f"{median('again') / walk_s:.2f} walks"),
+        ("idle incremental run", f"{median('idle') * 1e3:.1f} ms", f"{calls} node calls"),
+        ("the same calls alone", f"{median('idle_calls') * 1e3:.1f} ms", ""),
+        ("largest resident size of the plugin", f"{median('memory_mb'):.0f} MB", ""),
+        ("getinfo at rest, p99", f"{rest_p99 * 1e3:.2f} ms", f"{len(at_rest.times)} calls"),
+        (
+            "getinfo during rebuild and full run, p99",
+            f"{median('getinfo_p99') * 1e3:.2f} ms",
+            f"{median('getinfo_p99') / rest_p99:.1f} times that at rest",
+        ),
+    ]
+    for what, value, relation in rows:
+        print(f"{what:<42} {value:>12}  {relation}")
 
 
-def idle_run(merchant: Node, connection: Connection) -> None:
-    ...
+def one_round(merchant: Node, connection: Connection) -> Round:
+    walk_s = walk(connection)
+    for path in merchant.network_dir.glob("paycodes.sqlite3*"):
+        path.unlink()
+    merchant.start_plugin()
+    probe = Probe(merchant)
+    merchant.call("reconcile")  # waits for the run at start, which rebuilds everything
+    again = merchant.call("reconcile", full=True)
+    probe.stop()
+    rebuild_s = rebuild_duration(merchant)
+    idle_s, calls_s = [], []
+    for _ in range(20):
+        calls_s.append(timed(lambda: idle_calls(connection)))
+        idle_s.append(merchant.call("reconcile")["duration_ms"] / 1000)
+    memory_mb = peak_mb(merchant.plugin_pid())
+    if not again["agree"]:
+        raise SystemExit(f"books and node do not agree: {again}")
+    merchant.stop_plugin()
+    return Round(
+        walk=walk_s,
+        rebuild=rebuild_s,
+        again=again["duration_ms"] / 1000,
+        idle=statistics.median(idle_s),
+        idle_calls=statistics.median(calls_s),
+        memory_mb=memory_mb,
+        getinfo_p99=probe.at(0.99),
+    )
+
+
+def rebuild_duration(merchant: Node) -> float:
+    """Seconds of the run at start, from the plugin's log."""
+    return int(re.findall(r"reconcile found \d+ adopted.* in (\d+) ms", merchant.log())[-1]) / 1000
+
+
+IDLE_CALLS = (("invoices", "created"), ("invoices", "updated"), ("invoices", "deleted"), ("sendpays", "updated"))
+
+
+def idle_calls(connection: Connection) -> None:
+    for subsystem, index in IDLE_CALLS:
+        params = {"subsystem": subsystem, "indexname": index, "nextvalue": 0}
+        connection.call("wait", params, timeout_s=60)
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
+
+
+def count_calls(merchant: Node) -> int:
+    """Calls to the node in an idle run: the services in this process, on the sidecar that the plugin has left."""
+    counted = CountingNode(str(merchant.rpc_path))
+    plugin = PaycodesPlugin()
+    options = {name: option.default for name, option in plugin.options.items()}
+    services = Services(settings_of(options, merchant.network_dir), counted, lambda _topic, _content: None)
+    services.reconciler.run()
+    counted.calls = 0
+    services.reconciler.run()
+    found = counted.calls
+    services.stop()
+    return found
+
+
+class CountingNode(Lightningd):
+    calls = 0
+
+    def _call(self, method: str, **params: Any) -> Any:
+        self.calls += 1
+        return super()._call(method, **params)
 
 
 def walk(connection: Connection) -> float:

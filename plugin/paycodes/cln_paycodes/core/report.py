@@ -52,6 +52,11 @@ class Report:
         sums_agree = all(line.agree for line in self.audit)
         return not self.conflicts and not self.problems and not open_findings and sums_agree
 
+    def summary(self) -> str:
+        """What was found, for the log; empty when nothing was."""
+        found = {**self.counts, "conflicts": len(self.conflicts), "problems": len(self.problems)}
+        return ", ".join(f"{count} {name}" for name, count in found.items() if count)
+
     def answer(self) -> dict[str, Any]:
         """Single values first and lists last, so that `lightning-cli -H` can be read from top to bottom."""
         listed = list(self.conflicts.items())[:MOST_LISTED]

@@ -69,15 +69,19 @@ class Books:
         node_id: str,
         clock: Callable[[], int],
         changed: Callable[[Invoice], None],
+        awaited: Callable[[Slot], bool],
         told: Callable[[], None],
     ) -> None:
-        """`changed` is called after each commit that moved an invoice, `told` after one that made an event."""
+        """`changed` is called after each commit that moved an invoice (a new one if it is `awaited`), `told` after one
+        that made an event.
+        """
         self._store = store
         self._node = node
         self._registry = registry
         self._node_id = node_id
         self._clock = clock
         self._changed = changed
+        self._awaited = awaited
         self._told = told
         #: when the hook last saw a payment for a slot, by the monotonic clock
         self._intents: dict[Slot, float] = {}
@@ -178,10 +182,20 @@ class Books:
     def adopt(self, tx: Transaction, found: list[tuple[Slot, NodeInvoice]]) -> int:
         """Take over invoices of ours that have no row; how many events that made."""
         now = self._clock()
-        adopted = invoices.insert_found(tx, [_as_found(slot, fact, now) for slot, fact in found])
-        for invoice in adopted:
-            tx.after_commit(partial(self._changed, invoice))
-        return sum(self._tell(tx, invoice) for invoice in adopted if invoice.status in _TOLD)
+        entries = [_as_found(slot, fact, now) for slot, fact in found]
+        invoices.insert_found(tx, entries)
+        tx.after_commit(partial(self._wake, [slot for slot, _ in found]))
+        told = [entry.slot for entry in entries if entry.status in _TOLD]
+        adopted = invoices.by_slots(tx, told) if told else {}
+        return sum(self._tell(tx, adopted[slot]) for slot in told)
+
+    def _wake(self, slots: list[Slot]) -> None:
+        """Asked after the commit: who waits from now on sees the rows."""
+        for slot in slots:
+            if self._awaited(slot):
+                invoice = self.by_slot(slot)
+                if invoice is not None:
+                    self._changed(invoice)
 
     def _move(self, tx: Transaction, row: Invoice, repair: Repair) -> Invoice:
         fact, evidence, to = repair.fact, repair.evidence, repair.finding.to

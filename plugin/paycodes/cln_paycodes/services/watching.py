@@ -55,7 +55,9 @@ class Watcher:
             self._due.clear()
             wait_s: float = self._interval_s
             try:
-                self._reconciler.run()
+                report = self._reconciler.run()
+                if found := report.summary():
+                    log.info("reconcile found %s in %d ms", found, report.duration_ms)
                 self.last_error = None
                 wait_s = min(self._interval_s, self._reconciler.again_in_s or self._interval_s)
             except PaycodesError as e:

@@ -24,9 +24,6 @@ _COLUMNS = (
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 
-#: The fourteen values of a found invoice, from one element of a JSON array.
-_EXTRACTED = ", ".join(f"value ->> {number}" for number in range(14))
-
 #: States in which an invoice was never handed out.
 UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
 
@@ -234,48 +231,45 @@ class Found:
     description_hashed: bool
 
 
-def insert_found(sql: Sql, found: list[Found]) -> list[Invoice]:
-    """New rows of what the node lists, in one statement: a lost sidecar gets back many thousands of them."""
-    values = [
-        (
-            entry.fact.payment_hash,
-            entry.slot.paycode_id,
-            entry.slot.index,
-            str(entry.status),
-            entry.fact.amount_msat or 0,
-            entry.fact.received_msat,
-            entry.fact.bolt11,
-            entry.created_at,
-            entry.fact.expires_at,
-            entry.fact.paid_at,
-            entry.moved_at,
-            _json(entry.payer_data),
-            entry.fact.description,
-            int(entry.description_hashed),
-        )
-        for entry in found
-    ]
-    rows = sql.execute(
+def insert_found(sql: Sql, found: list[Found]) -> None:
+    """New rows of what the node lists, all at once: a lost sidecar gets back many thousands of them."""
+    sql.executemany(
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
         " created_at, expires_at, paid_at, moved_at, payer_data, description, description_hashed)"
-        f" SELECT {_EXTRACTED} FROM json_each(?) WHERE true RETURNING {_COLUMNS}",
-        (json.dumps(values, separators=(",", ":"), ensure_ascii=False),),
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                entry.fact.payment_hash,
+                entry.slot.paycode_id,
+                entry.slot.index,
+                str(entry.status),
+                entry.fact.amount_msat or 0,
+                entry.fact.received_msat,
+                entry.fact.bolt11,
+                entry.created_at,
+                entry.fact.expires_at,
+                entry.fact.paid_at,
+                entry.moved_at,
+                _json(entry.payer_data),
+                entry.fact.description,
+                entry.description_hashed,
+            )
+            for entry in found
+        ],
     )
-    inserted = [_record(row) for row in rows.fetchall()]
-    by_code: dict[str, list[Invoice]] = {}
-    for invoice in inserted:
-        by_code.setdefault(invoice.paycode_id, []).append(invoice)
+    by_code: dict[str, list[Found]] = {}
+    for entry in found:
+        by_code.setdefault(entry.slot.paycode_id, []).append(entry)
     for paycode_id, of_code in by_code.items():
         paycodes.count(
             sql,
             paycode_id,
-            issued=sum(invoice.status not in UNISSUED for invoice in of_code),
-            paid=sum(invoice.status is InvoiceStatus.PAID for invoice in of_code),
-            pending=sum(invoice.status not in FINAL for invoice in of_code),
-            received_msat=sum(invoice.received_msat or 0 for invoice in of_code),
-            behind_index=max(invoice.index for invoice in of_code) + 1,
+            issued=sum(entry.status not in UNISSUED for entry in of_code),
+            paid=sum(entry.status is InvoiceStatus.PAID for entry in of_code),
+            pending=sum(entry.status not in FINAL for entry in of_code),
+            received_msat=sum(entry.fact.received_msat or 0 for entry in of_code),
+            behind_index=max(entry.slot.index for entry in of_code) + 1,
         )
-    return inserted
 
 
 def change(

@@ -21,6 +21,8 @@ class Sql(Protocol):
 
     def execute(self, sql: str, parameters: Any = ..., /) -> sqlite3.Cursor: ...
 
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor: ...
+
 
 class _Reader:
     """A thread's own connection, closed with the thread or the store, whichever goes first."""

@@ -38,6 +38,9 @@ class Transaction:
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         return self._conn.execute(sql, parameters)
 
+    def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:
+        return self._conn.executemany(sql, parameters)
+
     @contextmanager
     def part(self) -> Iterator[None]:
         """Some of the job's statements that succeed or fail together: what raises undoes only them, and goes on up."""
