@@ -75,6 +75,7 @@ class Backend:
 
     def close(self) -> None:
         self.deliveries.stop()
+        eventually(lambda: not self.deliveries._senders)
         self.timer.stop()
         self.store.close()
 

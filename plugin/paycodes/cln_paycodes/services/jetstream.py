@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import ssl
 import threading
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,8 @@ CONNECT_TIMEOUT_S = 10
 
 #: Seconds in which the stream must say that it has stored an event.
 ACK_TIMEOUT_S = 15
+
+_NO_TLS = "the server does not want TLS"
 
 INSTALL = "NATS endpoints need the package nats-py: pip install cln-paycodes[nats], then restart the plugin"
 
@@ -68,11 +71,13 @@ class StreamPublisher:
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._disconnect(), loop).result(2)
         loop.call_soon_threadsafe(loop.stop)
+        self._thread.join(2)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=_run, args=(self._loop,), name="paycodes-nats", daemon=True).start()
+            self._thread = threading.Thread(target=_run, args=(self._loop,), name="paycodes-nats", daemon=True)
+            self._thread.start()
         return self._loop
 
     async def _publish(self, message: Message) -> None:
@@ -90,18 +95,33 @@ class StreamPublisher:
         from nats.aio.client import Client  # the extra may be missing
 
         client = Client()
+        context = _tls_context() if self._tls else None
+
+        def after_tls(value: str) -> str:
+            """The client asks for credentials when it sends them."""
+            if context is not None and not context.used:
+                raise ssl.SSLError(_NO_TLS)
+            return value
+
+        identity: dict[str, Any] = {name: partial(after_tls, value) for name, value in self._identity.items()}
         self._last_error = None
-        await client.connect(
-            self._server,
-            name="cln-paycodes",
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            tls=ssl.create_default_context() if self._tls else None,
-            error_cb=self._note,
-            **self._identity,
-        )
+        try:
+            await client.connect(
+                self._server,
+                name="cln-paycodes",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                tls=context,
+                error_cb=self._note,
+                **identity,
+            )
+            after_tls("")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise
         self._client = client
 
     async def _disconnect(self) -> None:
@@ -135,9 +155,32 @@ class StreamPublisher:
         return f"the connection failed ({type(error).__name__})"
 
 
+class _SeenContext(ssl.SSLContext):
+    """Knows whether a connection was ever encrypted: `nats-py` goes on in the clear with a server that wants no TLS."""
+
+    used = False
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        self.used = True
+        return super().wrap_bio(*args, **kwargs)
+
+
+def _tls_context() -> _SeenContext:
+    """Certificates are checked against those that the system trusts."""
+    context = _SeenContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    return context
+
+
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(_cancel_all())
     loop.close()
+
+
+async def _cancel_all() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        if task is not None:
+            task.cancel()
+    await asyncio.gather(*filter(None, left), return_exceptions=True)
