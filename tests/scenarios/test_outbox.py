@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,18 +133,43 @@ def test_endpoint_survives_a_restart_of_the_node_paused(network: Network, receiv
     assert (listed["status"], listed["events"], listed["url"]) == ("paused", ["invoice.paid"], receiver.url)
 
 
-def test_other_plugins_are_told_inside_the_node(network: Network) -> None:
-    """Every topic is declared: the node passes them on and does not complain."""
-    network.merchant.call("paycode-create", "coffee")
-    paid(network, "coffee")
+#: Another plugin on the same node, as its author would write it.
+LISTENER = f"""\
+#!{sys.executable}
+import json
 
-    def is_told() -> bool:
-        return network.merchant.call("listoutbox")["events"] != []
+from pyln.client import Plugin
 
-    poll_until(is_told, 30.0, "there is no event")
-    network.merchant.restart()
+plugin = Plugin()
 
-    assert "hasn't declared in its manifest" not in network.merchant.log()
+
+@plugin.subscribe("paycode_paid")
+def on_paid(plugin, paycode_paid, **kwargs):
+    with open("heard.jsonl", "a") as file:
+        file.write(json.dumps(paycode_paid) + "\\n")
+
+
+plugin.run()
+"""
+
+
+def test_other_plugins_are_told_inside_the_node(network: Network, tmp_path: Path) -> None:
+    """A plugin that subscribes to paycode_paid hears of each payment under its event's id."""
+    node = network.merchant
+    listener = tmp_path / "listener.py"
+    listener.write_text(LISTENER)
+    listener.chmod(0o755)
+    node.call("plugin", "start", str(listener))
+    node.call("paycode-create", "coffee")
+    invoice = paid(network, "coffee")
+    heard = node.network_dir / "heard.jsonl"
+    poll_until(lambda: heard.exists() and heard.read_text().endswith("\n"), 30.0, "nothing was heard")
+    event = node.call("listoutbox", type="invoice.paid")["events"][0]
+    contents = [json.loads(line) for line in heard.read_text().splitlines()]
+
+    assert {content["id"] for content in contents} == {event["id"]}
+    assert contents[0]["data"]["payment_hash"] == invoice["payment_hash"]
+    assert "hasn't declared in its manifest" not in node.log()
 
 
 @pytest.mark.parametrize(
