@@ -35,7 +35,7 @@ from network import Network, open_network
 
 CLIENTS = (1, 8, 32)
 ROUNDS = 3
-FLOOD_CONNECTIONS = 128
+FLOOD_CONNECTIONS = 100
 #: Payments and calls of `getinfo` in each column of the second table.
 PAYMENTS = 30
 

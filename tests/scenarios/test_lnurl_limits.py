@@ -26,12 +26,13 @@ PAYCODE_RATE = 10 * RATE
 TOO_MANY = "too many requests: try again in a minute"
 
 FLOOD = 10_000
-FLOOD_CONNECTIONS = 128
+FLOOD_CONNECTIONS = 100
 FLOOD_RATE = 60
 
 #: Callbacks that may be under way at a time.
 UNDER_WAY = 64
 STREAMS_PER_ADDRESS = 24
+CONNECTIONS_PER_ADDRESS = 128
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -123,7 +124,7 @@ def test_a_flood_is_turned_away_and_the_node_goes_on(kind: str, tmp_path: Path) 
         paid = [shop.call("paycode-invoice", "flooded", 5000) for _ in range(3)]
         answers: list[dict[str, str]] = []
         began = time.monotonic()
-        attack = threading.Thread(target=lambda: answers.extend(asyncio.run(flood(callback))))
+        attack = threading.Thread(target=lambda: answers.extend(asyncio.run(flood(callback, FLOOD, FLOOD_CONNECTIONS))))
         attack.start()
         for invoice in paid:
             assert shop.call("getinfo")["id"]
@@ -139,15 +140,14 @@ def test_a_flood_is_turned_away_and_the_node_goes_on(kind: str, tmp_path: Path) 
         assert shop.issued("flooded") == kinds["pr"] + len(paid)
 
 
-async def flood(url: str) -> list[dict[str, str]]:
-    """Every answer to 10,000 requests over connections that are kept."""
+async def flood(url: str, count: int, connections: int) -> list[dict[str, str]]:
+    """Every answer to so many requests over connections that are open from the start and kept."""
     parts = urlsplit(url)
     request = f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
     answers: list[dict[str, str]] = []
-    left = iter(range(FLOOD))
+    left = iter(range(count))
 
-    async def attacker() -> None:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    async def attacker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in left:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -156,7 +156,8 @@ async def flood(url: str) -> list[dict[str, str]]:
         writer.close()
         await writer.wait_closed()
 
-    await asyncio.gather(*(attacker() for _ in range(FLOOD_CONNECTIONS)))
+    opened = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(connections)]
+    await asyncio.gather(*(attacker(*streams) for streams in opened))
     return answers
 
 
@@ -166,12 +167,10 @@ def test_a_slow_node_holds_up_only_so_many_callbacks(tmp_path: Path) -> None:
         paycode = shop.create("slow")
         callback = f"{shop.url}/lnurlp/{paycode['paycode_id']}/callback"
         shop.network.fault("invoice", "slow", count=UNDER_WAY, seconds=3)
-        with ThreadPoolExecutor(UNDER_WAY + 20) as pool:
-            asked = [
-                pool.submit(httpx.get, callback, params={"amount": 1000}, timeout=60) for _ in range(UNDER_WAY + 20)
-            ]
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(asyncio.run, flood(f"{callback}?amount=1000", UNDER_WAY + 20, UNDER_WAY + 20))
             resolved = shop.get(f"/lnurlp/{paycode['paycode_id']}")
-            answers = [future.result().json() for future in asked]
+            answers = asked.result()
 
         assert sum("pr" in answer for answer in answers) == UNDER_WAY
         assert sum(answer.get("reason") == TOO_MANY for answer in answers) == 20
@@ -189,6 +188,24 @@ def test_a_request_that_never_ends_is_cut_off(tmp_path: Path) -> None:
 
         assert left == b""
         assert shop.http.get("/healthz").status_code == 200
+
+
+def test_one_address_cannot_take_all_connections(tmp_path: Path) -> None:
+    """Those beyond its share are closed at once; callers from elsewhere are answered, and all again when it lets go."""
+    with opened_shop("devnode", tmp_path) as shop, ExitStack() as stack:
+        parts = urlsplit(shop.url)
+        assert parts.hostname is not None
+        for _ in range(CONNECTIONS_PER_ADDRESS):
+            stack.enter_context(socket.create_connection((parts.hostname, parts.port or 80)))
+        elsewhere = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"))
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{shop.url}/healthz")
+        with elsewhere:
+            answer = elsewhere.get(f"{shop.url}/healthz")
+        stack.close()
+
+        assert answer.status_code == 200
+        poll_until(lambda: _healthy(shop.url), 10.0, "its connections are not counted down")
 
 
 def test_without_a_named_proxy_forwarded_addresses_count_for_nothing(tmp_path: Path) -> None:

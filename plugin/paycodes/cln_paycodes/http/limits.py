@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Invoices that may be in the making, or wait for a thread, at a time.
 CALLBACKS_MOST = 64
+#: Connections of one address at a time, so that one alone cannot take them all.
+CONNECTIONS_PER_ADDRESS = 128
 #: Live pages ("paid" within a second) at a time, in all and for one address.
 STREAMS_MOST = 256
 STREAMS_PER_ADDRESS = 24
@@ -45,11 +47,26 @@ class Limits:
         self._paycodes = _buckets(settings.rate_limit * PAYCODE_FACTOR)
         self._reads = _buckets(settings.rate_limit * READ_FACTOR)
         self._streams: Counter[str] = Counter()
+        self._connections: Counter[str] = Counter()
         self._warned = False
         self.callbacks = 0
         self.streams = 0
         #: requests turned away, by why
         self.refused: Counter[str] = Counter()
+
+    def connect(self, peer: str) -> bool:
+        """Count a connection; False when its address has too many. A named proxy, or no limit at all, knows none."""
+        free = self._settings.rate_limit == 0 or self._settings.trusts(peer)
+        if not free and self._connections[peer] >= CONNECTIONS_PER_ADDRESS:
+            self.refused["connections"] += 1
+            return False
+        self._connections[peer] += 1
+        return True
+
+    def disconnect(self, peer: str) -> None:
+        self._connections[peer] -= 1
+        if not self._connections[peer]:
+            del self._connections[peer]
 
     def address(self, request: HTTPConnection) -> str:
         """Whose request it is; an IPv6 network of 64 bits counts as one."""

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..errors import describe
 from .application import application
 from .context import Context
+from .limits import Limits
 from .settings import Address
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,24 @@ STOP_S = 2
 _BACKLOG = 512
 
 
-class TimedProtocol(H11Protocol):
-    """Closes a connection that sends its request too slowly, which uvicorn itself would wait for without end."""
+class BoundedProtocol(H11Protocol):
+    """Closes what uvicorn itself would keep for ever: a connection that sends its request too slowly, or one too many
+    of an address.
+    """
 
+    #: set on a server's own subclass
+    limits: Limits
     _deadline: asyncio.TimerHandle | None = None
+    _peer: str | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._wait_for_request()
+        peer = self.client[0] if self.client is not None else "unknown"
+        if self.limits.connect(peer):
+            self._peer = peer
+            self._wait_for_request()
+        else:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -50,6 +61,8 @@ class TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._peer is not None:
+            self.limits.disconnect(self._peer)
         super().connection_lost(exc)
 
     def _wait_for_request(self) -> None:
@@ -70,7 +83,7 @@ class HttpServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 application(context),
-                http=TimedProtocol,
+                http=type("Protocol", (BoundedProtocol,), {"limits": context.limits}),
                 ws="none",
                 lifespan="off",
                 # The plugin's stdout is the wire to lightningd, and has no isatty for uvicorn's formatter.
