@@ -75,7 +75,7 @@ class _NeedsIndexBlock(Exception):
     """The node does not remember yet that this index may be handed out."""
 
 
-class _IndexTaken(Exception):
+class IndexTaken(Exception):
     """The node has another invoice at this index: it was recorded as found, the next one is ours."""
 
 
@@ -98,7 +98,7 @@ class Issuing:
                 return row
             try:
                 return self.drive(row)
-            except _IndexTaken:
+            except IndexTaken:
                 continue
 
     # --- intent ---
@@ -217,13 +217,13 @@ class Issuing:
         if fact is None or fact.payment_hash != row.payment_hash:
             # The preimage is under a foreign label, or the label has a foreign preimage: the index is burned.
             self._outcome(row, _S.VOID)
-            raise _IndexTaken
+            raise IndexTaken
         if fact.amount_msat == row.amount_msat and fact.status == "unpaid":
             settled = self._books.settle_with_node(row.slot)
             assert settled is not None
             return settled
         self._record_as_found(row)
-        raise _IndexTaken
+        raise IndexTaken
 
     def _record_as_found(self, row: Invoice) -> None:
         """An invoice of an earlier life of this code: its row gets what the node says, not what was asked now."""

@@ -25,11 +25,12 @@ from ..store import cursors
 from ..store.store import Store
 from .books import Books
 from .endpoints import Endpoints
+from .findings import Sources
 from .issuing import Issuing
 from .offers import Offers
 from .payments import Payments
 from .registry import Registry
-from .run import Progress, Run, Sources
+from .run import Progress, Run
 
 #: Seconds between two looks of a run that waits for another one.
 _TURN_S = 0.5

@@ -23,11 +23,12 @@ from ..core.definitions import (
 from ..core.keys import FIRST_INDEX, RootKey, ScalarOutOfRange
 from ..core.records import Paycode
 from ..core.seal import NONCE_BYTES, Seal, SealBroken
-from ..core.terms import LABEL_CHARS, Issue, PaycodeStatus, Terms
+from ..core.terms import PaycodeStatus, Terms
 from ..errors import BadParameter, LabelTaken, NodeRefused, NodeUnknown, UnknownPaycode
 from ..node.port import Node
-from ..store import cursors, invoices, paycodes
+from ..store import paycodes
 from ..store.store import Sql, Store
+from .adoption import is_listed, skip_block, take_over
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +239,7 @@ class Registry:
         if self._await_first_run():
             return self.find(selector)
         paycode = self.find(selector)
-        self._store.write(partial(_skip_block, paycode=paycode))
+        self._store.write(partial(skip_block, paycode=paycode))
         return self.find(selector)
 
     def _await_first_run(self) -> bool:
@@ -257,8 +258,8 @@ class Registry:
         if self._indexes_known.is_set():
             return
         for paycode in self.every():
-            if not (all_seen and _is_listed(paycode)):
-                self._store.write(partial(_skip_block, paycode=paycode))
+            if not (all_seen and is_listed(paycode)):
+                self._store.write(partial(skip_block, paycode=paycode))
         self._indexes_known.set()
 
     def adopt(self) -> list[str]:
@@ -270,7 +271,7 @@ class Registry:
         with self._lock:
             definitions, problems, at_node = self._definitions_of_node()
             for definition in definitions:
-                renamed = self._store.write(partial(_take_over, definition=definition))
+                renamed = self._store.write(partial(take_over, definition=definition))
                 if renamed is not None:
                     problems.append(renamed)
             for paycode in self.every():
@@ -314,73 +315,6 @@ class Registry:
         if root.paycode_id != paycode_id:
             raise SealBroken(f"the key of paycode {paycode_id} belongs to another node's secret")
         return root
-
-
-def _take_over(tx: Sql, definition: PaycodeDefinition) -> str | None:
-    """Bring one code of the sidecar up to its definition at the node, where that is the newer one.
-
-    Either side may come from an older backup than the other. A name that another code has here is changed: then what
-    to tell a person about it.
-    """
-    definition, renamed = _with_free_names(tx, definition)
-    here = paycodes.by_id(tx, definition.paycode_id)
-    if here is None:
-        paycodes.insert(tx, definition, next_index=definition.reserved_index, mirrored=renamed is None)
-        cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
-        return renamed
-    if here.reserved_index < definition.reserved_index:
-        paycodes.raise_next_index(tx, definition.paycode_id, definition.reserved_index)
-        paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
-        cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
-    if here.updated_at < definition.updated_at:
-        paycodes.set_terms(tx, definition.paycode_id, definition.terms, now=definition.updated_at)
-        paycodes.set_status(tx, definition.paycode_id, definition.status, now=definition.updated_at)
-        paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
-    if definition.reserved_index < here.reserved_index or definition.updated_at < here.updated_at or renamed:
-        paycodes.mark_unmirrored(tx, definition.paycode_id)
-    return renamed
-
-
-def _with_free_names(tx: Sql, definition: PaycodeDefinition) -> tuple[PaycodeDefinition, str | None]:
-    """Label and user are unique here; two histories of one node, joined by a backup, may both have used a name."""
-    terms, paycode_id = definition.terms, definition.paycode_id
-    labeled = paycodes.by_label(tx, terms.label)
-    owner = None if terms.user is None else paycodes.by_user(tx, terms.user)
-    label, user = terms.label, terms.user
-    if labeled is not None and labeled.paycode_id != paycode_id:
-        label = f"{terms.label[: LABEL_CHARS - PREFIX_CHARS - 1]}-{paycode_id[:PREFIX_CHARS]}"
-    if owner is not None and owner.paycode_id != paycode_id:
-        user = None
-    if (label, user) == (terms.label, terms.user):
-        return definition, None
-    changed = replace(definition, terms=replace(terms, label=label, user=user))
-    told = f"paycode {paycode_id} is now labeled {label!r}: another one has its label {terms.label!r} or its user"
-    return changed, told
-
-
-def _skip_block(tx: Sql, paycode: Paycode) -> None:
-    paycodes.raise_next_index(tx, paycode.paycode_id, paycode.reserved_index)
-
-
-def _is_listed(paycode: Paycode) -> bool:
-    """The node knows each invoice of the code from the moment it is handed out."""
-    return paycode.terms.issue is Issue.EAGER and not paycode.terms.hold
-
-
-def settle_rebuilt(tx: Sql, paycode: Paycode, *, exact: bool) -> None:
-    """The end of a full run for a code that was adopted.
-
-    With `exact`, which says that the node has never deleted an invoice, it goes on right behind the last one.
-    """
-    behind_last = invoices.last_index(tx, paycode.paycode_id) + 1
-    if exact and _is_listed(paycode) and behind_last <= paycode.reserved_index:
-        paycodes.set_next_index(tx, paycode.paycode_id, behind_last)
-    cursors.drop_fact(tx, rebuild_fact(paycode.paycode_id))
-
-
-def rebuild_fact(paycode_id: str) -> str:
-    """The name of the fact that a code was adopted and its invoices have not been looked for yet."""
-    return f"rebuild/{paycode_id}"
 
 
 def find(sql: Sql, selector: str) -> Paycode:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 
 from .. import crash
-from ..core.audit import NodeTally
 from ..core.labels import Slot, parse_label
 from ..core.outgoing import QUIET_S
-from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE, Evidence, Finding, FindingKind, judge
-from ..core.records import Invoice, NodeInvoice
+from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE
+from ..core.records import NodeInvoice
 from ..core.report import MOST_LISTED, Report
 from ..core.seen import UnbrokenRange
-from ..core.states import FINAL, IllegalMove, InvoiceStatus
-from ..errors import NodeRefused
-from ..node.port import Node
+from ..core.states import FINAL, InvoiceStatus
 from ..store import cursors, invoices, outbox, paycodes
-from ..store.store import Sql, Store
-from ..store.writer import Rejected, Transaction
+from ..store.store import Sql
+from .adoption import rebuild_fact, settle_rebuilt
 from .audit import audit
-from .books import Books, Repair
+from .books import Repair
 from .continuity import Anchors, Continuity
-from .endpoints import Endpoints
-from .issuing import Issuing
-from .offers import Offers
+from .findings import CONFLICT, Findings, Sources
 from .outgoing import Outgoing
-from .payments import Payments
-from .registry import Registry, rebuild_fact, settle_rebuilt
 from .walking import PAGE, pages
 from .witness import Witness
 
@@ -39,36 +30,14 @@ _S = InvoiceStatus
 #: list is cheaper.
 ASK_MOST = 200
 
-#: Findings that are written at a time.
-BATCH = 1000
-
 #: Open rows that are read at a time.
 SLICE = 1000
 
 #: Rounds in which books and node, both in use, get to show the same sums.
 AUDIT_ROUNDS = 5
 
-_CONFLICT = "conflict/"
-
 #: Called with how much is done of how much.
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sources:
-    """What every run works with."""
-
-    store: Store
-    node: Node
-    registry: Registry
-    endpoints: Endpoints
-    books: Books
-    issuing: Issuing
-    payments: Payments
-    offers: Offers
-    clock: Callable[[], int]
-    #: raises when the plugin is stopping
-    check: Callable[[], None]
 
 
 class Run:
@@ -95,16 +64,11 @@ class Run:
         self.definition_problems = definition_problems or []
         self.again_in_s: float | None = None
         self._report = Report(full=full, dry_run=dry_run)
-        #: what the node's list showed, by paycode_id
-        self._tallies: dict[str, NodeTally] = {}
-        #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
-        self._found: set[Slot] = set()
-        self._unwritten: list[Repair] = []
-        self._writing: Future[int] | None = None
+        self._findings = Findings(sources, self._report, dry_run=dry_run)
 
     def carry_out(self) -> Report:
         self._before = self._store.read(cursors.every)
-        self._kept_conflicts = self._store.read(partial(cursors.facts_below, prefix=_CONFLICT))
+        self._kept_conflicts = self._store.read(partial(cursors.facts_below, prefix=CONFLICT))
         self._definitions()
         self._last = self._node_indexes()
         self._continuity = Continuity(self._store, self._node, first=self._first)
@@ -174,11 +138,11 @@ class Run:
         """Judge the node's invoices by one of its indexes."""
         begun = start - 1
         for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
-            self._record(self._judge_page(page))
+            self._findings.record(self._judge_page(page))
             if last - begun > PAGE:
                 self._progress(reached - begun, last - begun)
         self._reached[index] = max(self._reached[index], last)
-        self._flush()
+        self._findings.flush()
         crash.point("reconcile:walked")
 
     def _judge_page(self, page: list[NodeInvoice]) -> list[Repair]:
@@ -193,7 +157,7 @@ class Run:
         self._report.checked += len(facts)
         self._offer_payments(page)
         rows = self._store.read(lambda sql: invoices.by_slots(sql, facts))
-        found = (self._judge(slot, rows.get(slot), fact) for slot, fact in facts.items())
+        found = (self._findings.judge_slot(slot, rows.get(slot), fact) for slot, fact in facts.items())
         return [repair for repair in found if repair is not None]
 
     def _offer_payments(self, page: list[NodeInvoice]) -> None:
@@ -201,115 +165,6 @@ class Run:
         new = self._sources.offers.take(page, dry_run=self._dry_run)
         self._report.counts["adopted"] += new
         self._report.events += new
-
-    def _judge(
-        self, slot: Slot, row: Invoice | None, fact: NodeInvoice | None, evidence: Evidence = NO_EVIDENCE
-    ) -> Repair | None:
-        """Count what is found out about one slot; what is to be written because of it, if anything."""
-        payment_hash = row.payment_hash if row is not None else self._books.payment_hash(slot)
-        if fact is not None and fact.payment_hash == payment_hash:
-            tally = self._tallies.get(slot.paycode_id)
-            if tally is None:
-                tally = self._tallies[slot.paycode_id] = NodeTally()
-            tally.meet(slot.index, fact)
-        finding = judge(
-            slot,
-            row,
-            fact,
-            payment_hash=payment_hash,
-            now=self._sources.clock(),
-            intent_fresh=self._books.intent_fresh(slot),
-            evidence=evidence,
-        )
-        if finding is None or self._sources.issuing.is_under_way(slot):
-            return None
-        if self._dry_run:
-            self._note_dry(finding, row, fact)
-            return None
-        self._report.found(finding)
-        if finding.kind is FindingKind.CONFLICT:
-            return Repair(finding=finding, fact=fact, payment_hash=payment_hash)
-        if finding.kind in (FindingKind.REISSUED, FindingKind.MISSING):
-            assert row is not None
-            self._issue_again(row, finding)
-            return None
-        return Repair(finding=finding, fact=fact, payment_hash=payment_hash, evidence=evidence)
-
-    def _note_dry(self, finding: Finding, row: Invoice | None, fact: NodeInvoice | None) -> None:
-        if finding.slot in self._found:
-            return
-        self._found.add(finding.slot)
-        self._report.found(finding)
-        if finding.kind is FindingKind.MISSING:
-            self._report.counts["reissued"] += 1
-        payment_hash = row.payment_hash if row is not None else fact.payment_hash if fact is not None else ""
-        self._report.events += self._books.would_tell(finding.to, payment_hash)
-
-    def _issue_again(self, row: Invoice, finding: Finding) -> None:
-        """Have the node list a row of ours (again); identical calls are harmless: what is cut off is repeated."""
-        issuing = self._sources.issuing
-        try:
-            if finding.kind is FindingKind.REISSUED:
-                issuing.drive(row)
-            else:
-                issuing.call_node(row, expiry_s=max(1, row.expires_at - self._sources.clock()))
-                crash.point("reconcile:reissued")
-                self._books.settle_with_node(row.slot)
-                self._report.counts["reissued"] += 1
-        except NodeRefused as e:
-            self._report.problems.append(f"{finding.slot.label} could not be issued again: {e}")
-
-    # --- writing ---
-
-    def _record(self, repairs: list[Repair]) -> None:
-        """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
-        self._unwritten += repairs
-        if len(self._unwritten) >= BATCH:
-            self._submit()
-
-    def _submit(self) -> None:
-        self._await_written()
-        repairs, self._unwritten = self._unwritten, []
-        if repairs:
-            self._writing = self._store.submit(partial(self._write, repairs=repairs))
-
-    def _write(self, tx: Transaction, repairs: list[Repair]) -> int:
-        new = [repair for repair in repairs if repair.finding.kind is FindingKind.ADOPTED]
-        rows = invoices.by_slots(tx, [repair.finding.slot for repair in new])
-        together = {id(repair) for repair in new if repair.finding.slot not in rows}
-        made = 0
-        try:
-            with tx.part():
-                made += self._books.adopt(
-                    tx, [(repair.finding.slot, repair.fact) for repair in new if id(repair) in together and repair.fact]
-                )
-        except Rejected:
-            together.clear()  # each for itself: one does not fit
-        for repair in repairs:
-            if id(repair) in together:
-                continue
-            if repair.finding.kind is FindingKind.CONFLICT:
-                cursors.put_fact(tx, _CONFLICT + repair.finding.slot.label, repair.finding.detail)
-                continue
-            try:
-                with tx.part():
-                    made += self._books.carry_out(tx, repair)
-            except (IllegalMove, Rejected, LookupError) as e:
-                slot, detail = repair.finding.slot, f"{repair.finding.kind} could not be recorded: {e}"
-                self._report.conflicts[slot] = detail
-                cursors.put_fact(tx, _CONFLICT + slot.label, detail)
-        return made
-
-    def _flush(self) -> None:
-        """Wait until what was found is on disk."""
-        self._submit()
-        self._await_written()
-
-    def _await_written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            self._report.events += writing.result()
-            crash.point("reconcile:written")
 
     # --- 3. open rows ---
 
@@ -332,8 +187,8 @@ class Run:
         for page, _ in pages(
             self._node, index="created", start=1, last=self._last["created"], check=self._sources.check
         ):
-            self._record(self._judge_page(page))
-        self._flush()
+            self._findings.record(self._judge_page(page))
+        self._findings.flush()
 
     def _gone(self, status: InvoiceStatus, expired_at: int | None) -> list[Slot]:
         """The slots in one state that the node does not have; those that it has are judged by what it says."""
@@ -344,7 +199,7 @@ class Run:
                 partial(invoices.open_slots, status=status, expired_at=expired_at, after=after, limit=SLICE)
             )
             for _, slot in rows:
-                tally = self._tallies.get(slot.paycode_id)
+                tally = self._findings.tallies.get(slot.paycode_id)
                 if tally is not None and slot.index in tally.listed:
                     continue
                 if not self._sources.issuing.is_under_way(slot) and not self._is_there(slot):
@@ -360,9 +215,9 @@ class Run:
         self._report.checked += 1
         if fact is None:
             return False
-        repair = self._judge(slot, self._books.by_slot(slot), fact)
+        repair = self._findings.judge_slot(slot, self._books.by_slot(slot), fact)
         if repair is not None:
-            self._record([repair])
+            self._findings.record([repair])
         return True
 
     def _settle_gone(self, gone: Iterable[Slot]) -> None:
@@ -371,7 +226,7 @@ class Run:
         First the walk catches up with what happened until they were asked for: only then do the node's indexes prove
         that none of them was paid.
         """
-        self._flush()
+        self._findings.flush()
         open_rows = [row for slot in gone if (row := self._books.by_slot(slot)) is not None]
         if any(row.status is not _S.RESERVED for row in open_rows):
             self._catch_up()
@@ -385,10 +240,10 @@ class Run:
             evidence = NO_EVIDENCE
             if row.status is not _S.RESERVED:
                 evidence = witness.evidence(row.payment_hash, in_doubt=row.label in self._kept_conflicts)
-            repair = self._judge(row.slot, row, None, evidence)
+            repair = self._findings.judge_slot(row.slot, row, None, evidence)
             if repair is not None:
-                self._record([repair])
-        self._flush()
+                self._findings.record([repair])
+        self._findings.flush()
 
     def _catch_up(self) -> None:
         """Walk what the node created and updated since the last look."""
@@ -413,7 +268,7 @@ class Run:
         self._settle_gone(gone)
         for slot in resolved:
             if slot not in self._report.conflicts and not self._dry_run:
-                self._store.write(partial(cursors.drop_fact, name=_CONFLICT + slot.label))
+                self._store.write(partial(cursors.drop_fact, name=CONFLICT + slot.label))
 
     # --- cursors ---
 
@@ -422,7 +277,7 @@ class Run:
 
         They move together: what is gone from the list is judged by the holes that it left behind all of them.
         """
-        self._flush()
+        self._findings.flush()
         if self._dry_run:
             return
         values = {f"invoices.{name}": value for name, value in self._reached.items()}
@@ -469,7 +324,7 @@ class Run:
         """Books and node are both in use: their sums are compared until they are the same, a few times at most."""
         for _ in range(AUDIT_ROUNDS):
             self._catch_up()
-            self._report.audit = self._store.read(partial(audit, tallies=self._tallies))
+            self._report.audit = self._store.read(partial(audit, tallies=self._findings.tallies))
             if self._dry_run or all(line.agree for line in self._report.audit):
                 return
 

@@ -1,0 +1,81 @@
+"""Joining two histories of one code: its definition at the node, and what a sidecar, perhaps older, has of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..core.definitions import PaycodeDefinition
+from ..core.records import Paycode
+from ..core.terms import LABEL_CHARS, Issue
+from ..store import cursors, invoices, paycodes
+from ..store.store import Sql
+
+#: Characters of a paycode_id that tell a renamed code apart.
+_SUFFIX_CHARS = 8
+
+
+def take_over(tx: Sql, definition: PaycodeDefinition) -> str | None:
+    """Bring one code of the sidecar up to its definition at the node, where that is the newer one.
+
+    Either side may come from an older backup than the other. A name that another code has here is changed: then what
+    to tell a person about it.
+    """
+    definition, renamed = _with_free_names(tx, definition)
+    here = paycodes.by_id(tx, definition.paycode_id)
+    if here is None:
+        paycodes.insert(tx, definition, next_index=definition.reserved_index, mirrored=renamed is None)
+        cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
+        return renamed
+    if here.reserved_index < definition.reserved_index:
+        paycodes.raise_next_index(tx, definition.paycode_id, definition.reserved_index)
+        paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
+        cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
+    if here.updated_at < definition.updated_at:
+        paycodes.set_terms(tx, definition.paycode_id, definition.terms, now=definition.updated_at)
+        paycodes.set_status(tx, definition.paycode_id, definition.status, now=definition.updated_at)
+        paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
+    if definition.reserved_index < here.reserved_index or definition.updated_at < here.updated_at or renamed:
+        paycodes.mark_unmirrored(tx, definition.paycode_id)
+    return renamed
+
+
+def _with_free_names(tx: Sql, definition: PaycodeDefinition) -> tuple[PaycodeDefinition, str | None]:
+    """Label and user are unique here; two histories of one node, joined by a backup, may both have used a name."""
+    terms, paycode_id = definition.terms, definition.paycode_id
+    labeled = paycodes.by_label(tx, terms.label)
+    owner = None if terms.user is None else paycodes.by_user(tx, terms.user)
+    label, user = terms.label, terms.user
+    if labeled is not None and labeled.paycode_id != paycode_id:
+        label = f"{terms.label[: LABEL_CHARS - _SUFFIX_CHARS - 1]}-{paycode_id[:_SUFFIX_CHARS]}"
+    if owner is not None and owner.paycode_id != paycode_id:
+        user = None
+    if (label, user) == (terms.label, terms.user):
+        return definition, None
+    changed = replace(definition, terms=replace(terms, label=label, user=user))
+    told = f"paycode {paycode_id} is now labeled {label!r}: another one has its label {terms.label!r} or its user"
+    return changed, told
+
+
+def skip_block(tx: Sql, paycode: Paycode) -> None:
+    paycodes.raise_next_index(tx, paycode.paycode_id, paycode.reserved_index)
+
+
+def is_listed(paycode: Paycode) -> bool:
+    """The node knows each invoice of the code from the moment it is handed out."""
+    return paycode.terms.issue is Issue.EAGER and not paycode.terms.hold
+
+
+def settle_rebuilt(tx: Sql, paycode: Paycode, *, exact: bool) -> None:
+    """The end of a full run for a code that was adopted.
+
+    With `exact`, which says that the node has never deleted an invoice, it goes on right behind the last one.
+    """
+    behind_last = invoices.last_index(tx, paycode.paycode_id) + 1
+    if exact and is_listed(paycode) and behind_last <= paycode.reserved_index:
+        paycodes.set_next_index(tx, paycode.paycode_id, behind_last)
+    cursors.drop_fact(tx, rebuild_fact(paycode.paycode_id))
+
+
+def rebuild_fact(paycode_id: str) -> str:
+    """The name of the fact that a code was adopted and its invoices have not been looked for yet."""
+    return f"rebuild/{paycode_id}"

@@ -1,0 +1,174 @@
+"""The findings of one run: each slot judged, counted, and carried out, each finding with its event for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+from .. import crash
+from ..core.audit import NodeTally
+from ..core.labels import Slot
+from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
+from ..core.records import Invoice, NodeInvoice
+from ..core.report import Report
+from ..core.states import IllegalMove
+from ..errors import NodeRefused
+from ..node.port import Node
+from ..store import cursors, invoices
+from ..store.store import Store
+from ..store.writer import Rejected, Transaction
+from .books import Books, Repair
+from .endpoints import Endpoints
+from .issuing import IndexTaken, Issuing
+from .offers import Offers
+from .payments import Payments
+from .registry import Registry
+
+#: Findings that are written at a time.
+BATCH = 1000
+
+#: Facts of this name and a label: what contradicted, to be looked at again by the next run.
+CONFLICT = "conflict/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What every run works with."""
+
+    store: Store
+    node: Node
+    registry: Registry
+    endpoints: Endpoints
+    books: Books
+    issuing: Issuing
+    payments: Payments
+    offers: Offers
+    clock: Callable[[], int]
+    #: raises when the plugin is stopping
+    check: Callable[[], None]
+
+
+class Findings:
+    def __init__(self, sources: Sources, report: Report, *, dry_run: bool) -> None:
+        self._sources = sources
+        self._store = sources.store
+        self._books = sources.books
+        self._dry_run = dry_run
+        self.report = report
+        #: what the node's list showed, by paycode_id
+        self.tallies: dict[str, NodeTally] = {}
+        #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
+        self._found: set[Slot] = set()
+        self._unwritten: list[Repair] = []
+        self._writing: Future[int] | None = None
+
+    def judge_slot(
+        self, slot: Slot, row: Invoice | None, fact: NodeInvoice | None, evidence: Evidence = NO_EVIDENCE
+    ) -> Repair | None:
+        """Count what is found out about one slot; what is to be written because of it, if anything."""
+        payment_hash = row.payment_hash if row is not None else self._books.payment_hash(slot)
+        if fact is not None and fact.payment_hash == payment_hash:
+            tally = self.tallies.get(slot.paycode_id)
+            if tally is None:
+                tally = self.tallies[slot.paycode_id] = NodeTally()
+            tally.meet(slot.index, fact)
+        finding = judge(
+            slot,
+            row,
+            fact,
+            payment_hash=payment_hash,
+            now=self._sources.clock(),
+            intent_fresh=self._books.intent_fresh(slot),
+            evidence=evidence,
+        )
+        if finding is None or self._sources.issuing.is_under_way(slot):
+            return None
+        if self._dry_run:
+            self._note_dry(finding, row, fact)
+            return None
+        self.report.found(finding)
+        if finding.kind is FindingKind.CONFLICT:
+            return Repair(finding=finding, fact=fact, payment_hash=payment_hash)
+        if finding.kind in (FindingKind.REISSUED, FindingKind.MISSING):
+            assert row is not None
+            self._issue_again(row, finding)
+            return None
+        return Repair(finding=finding, fact=fact, payment_hash=payment_hash, evidence=evidence)
+
+    def _note_dry(self, finding: Finding, row: Invoice | None, fact: NodeInvoice | None) -> None:
+        if finding.slot in self._found:
+            return
+        self._found.add(finding.slot)
+        self.report.found(finding)
+        if finding.kind is FindingKind.MISSING:
+            self.report.counts["reissued"] += 1
+        payment_hash = row.payment_hash if row is not None else fact.payment_hash if fact is not None else ""
+        self.report.events += self._books.would_tell(finding.to, payment_hash)
+
+    def _issue_again(self, row: Invoice, finding: Finding) -> None:
+        """Have the node list a row of ours (again); identical calls are harmless: what is cut off is repeated."""
+        issuing = self._sources.issuing
+        try:
+            if finding.kind is FindingKind.REISSUED:
+                issuing.drive(row)
+            else:
+                issuing.call_node(row, expiry_s=max(1, row.expires_at - self._sources.clock()))
+                crash.point("reconcile:reissued")
+                self._books.settle_with_node(row.slot)
+                self.report.counts["reissued"] += 1
+        except IndexTaken:
+            self.report.counts["voided"] += 1  # its preimage is under another label: the row is void, or as found
+        except NodeRefused as e:
+            self.report.problems.append(f"{finding.slot.label} could not be issued again: {e}")
+
+    def record(self, repairs: list[Repair]) -> None:
+        """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
+        self._unwritten += repairs
+        if len(self._unwritten) >= BATCH:
+            self._submit()
+
+    def _submit(self) -> None:
+        self._await_written()
+        repairs, self._unwritten = self._unwritten, []
+        if repairs:
+            self._writing = self._store.submit(partial(self._write, repairs=repairs))
+
+    def _write(self, tx: Transaction, repairs: list[Repair]) -> int:
+        new = [repair for repair in repairs if repair.finding.kind is FindingKind.ADOPTED]
+        rows = invoices.by_slots(tx, [repair.finding.slot for repair in new])
+        together = {id(repair) for repair in new if repair.finding.slot not in rows}
+        made = 0
+        try:
+            with tx.part():
+                made += self._books.adopt(
+                    tx, [(repair.finding.slot, repair.fact) for repair in new if id(repair) in together and repair.fact]
+                )
+        except Rejected:
+            together.clear()  # each for itself: one does not fit
+        for repair in repairs:
+            if id(repair) in together:
+                continue
+            if repair.finding.kind is FindingKind.CONFLICT:
+                cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
+                continue
+            try:
+                with tx.part():
+                    made += self._books.carry_out(tx, repair)
+            except (IllegalMove, Rejected, LookupError) as e:
+                slot, detail = repair.finding.slot, f"{repair.finding.kind} could not be recorded: {e}"
+                self.report.conflicts[slot] = detail
+                cursors.put_fact(tx, CONFLICT + slot.label, detail)
+        return made
+
+    def flush(self) -> None:
+        """Wait until what was found is on disk."""
+        self._submit()
+        self._await_written()
+
+    def _await_written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self.report.events += writing.result()
+            crash.point("reconcile:written")
