@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import cln_paycodes
 import pytest
+from cln_paycodes.rpc import PlainFormatter
 
 ENTRY = Path(cln_paycodes.__file__).parent.parent / "paycodes.py"
 DEADLINE_S = 60
@@ -153,3 +155,16 @@ def test_request_that_cannot_be_read_does_not_end_the_plugin(tmp_path: Path, val
     assert answers["good"]["error"]["message"] == "the plugin is starting"
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+def test_log_line_of_an_exception_has_no_traceback() -> None:
+    """Whatever a library logs with its traceback reaches the node's log as one line."""
+    try:
+        raise ValueError("a secret")
+    except ValueError:
+        record = logging.LogRecord("library", logging.ERROR, "x.py", 1, "it failed", (), sys.exc_info())
+    line = PlainFormatter().format(record)
+
+    assert "ValueError" in line
+    assert "a secret" not in line
+    assert "Traceback" not in line

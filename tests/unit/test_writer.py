@@ -259,3 +259,17 @@ def test_read_error_is_the_sidecars(store: Store) -> None:
     """What SQLite raises in a read does not come out as such."""
     with pytest.raises(SidecarUnavailable, match="cannot be read"):
         store.read(lambda sql: sql.execute("SELECT * FROM nowhere"))
+
+
+def test_callback_that_raises_ends_nothing(tmp_path: Path) -> None:
+    """What is to be done after a commit may fail: the job is done, and the writer goes on."""
+    store = Store(tmp_path / "sidecar.sqlite3")
+
+    def job(tx: Transaction) -> str:
+        tx.after_commit(lambda: 1 // 0)
+        return "on disk"
+
+    first, second = store.write(job), store.write(lambda _: "still there")
+    store.close()
+
+    assert (first, second) == ("on disk", "still there")

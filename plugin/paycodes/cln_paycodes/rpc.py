@@ -52,12 +52,19 @@ RECONCILE_INTERVAL_S = 600
 RETENTION_S = 30 * 24 * 3600
 
 
+class PlainFormatter(logging.Formatter):
+    """The message alone: a traceback, ours or a library's, becomes one line that quotes nothing."""
+
+    def formatException(self, ei: Any) -> str:
+        return describe(ei[1])
+
+
 class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
     def __init__(self) -> None:
         super().__init__(dynamic=True)
         # Plain records: pyln's formatter pads a logger's name in front of each line.
         for handler in logging.getLogger().handlers:
-            handler.setFormatter(logging.Formatter("%(message)s"))
+            handler.setFormatter(PlainFormatter())
         logging.getLogger("cln_paycodes").setLevel(logging.INFO)
         self._pools = Pools()
         self._services: Services | None = None

@@ -77,9 +77,7 @@ def endpoint_answer(endpoint: Endpoint, *, pending: int, exhausted: int) -> dict
     }
 
 
-def event_answer(
-    event: OutboxEvent, deliveries: list[Delivery], endpoints: Mapping[str, Endpoint]
-) -> dict[str, Any]:
+def event_answer(event: OutboxEvent, deliveries: list[Delivery], endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
     """An event with its deliveries; `endpoints` by id, those that it goes to among them."""
     return {
         "id": event.id,

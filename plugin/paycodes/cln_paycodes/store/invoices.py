@@ -143,9 +143,7 @@ def count_open(sql: Sql, status: InvoiceStatus) -> int:
     return int(row[0])
 
 
-def outlines(
-    sql: Sql, paycode_id: str, *, from_index: int, limit: int
-) -> list[tuple[int, InvoiceStatus, int | None]]:
+def outlines(sql: Sql, paycode_id: str, *, from_index: int, limit: int) -> list[tuple[int, InvoiceStatus, int | None]]:
     """Index, state and received_msat of a code's invoices in order of their indexes."""
     rows = sql.execute(
         "SELECT idx, status, received_msat FROM invoices WHERE paycode_id = ? AND idx >= ? ORDER BY idx LIMIT ?",

@@ -7,6 +7,7 @@ after the commit that holds its job is on disk, never before.
 
 from __future__ import annotations
 
+import logging
 import queue
 import sqlite3
 import threading
@@ -16,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..errors import SidecarUnavailable
+from ..errors import SidecarUnavailable, describe
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ class Transaction:
             self._conn.execute("RELEASE part")
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Run `callback` in the writer's thread when the job is on disk; it must be short and must not raise."""
+        """Run `callback` in the writer's thread when the job is on disk; it must be short."""
         self._after.append(callback)
 
 
@@ -135,7 +138,7 @@ class Writer:
             return
         for job in batch:
             for callback in job.after:
-                callback()
+                _call(callback)
             if job.error is None:
                 job.future.set_result(job.result)
             else:
@@ -158,3 +161,11 @@ class Writer:
     def _roll_back(self) -> None:
         if self._conn.in_transaction:
             self._conn.execute("ROLLBACK")
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """What is on disk stays so, and the writer goes on, whatever those who are told of it do."""
+    try:
+        callback()
+    except Exception as e:
+        log.error("something to do after a commit failed: %s", describe(e))
