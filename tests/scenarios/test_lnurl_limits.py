@@ -166,7 +166,7 @@ def test_a_slow_node_holds_up_only_so_many_callbacks(tmp_path: Path) -> None:
     with opened_shop("devnode", tmp_path, paycodes_rate_limit=0) as shop:
         paycode = shop.create("slow")
         callback = f"{shop.url}/lnurlp/{paycode['paycode_id']}/callback"
-        shop.network.fault("invoice", "slow", count=UNDER_WAY, seconds=3)
+        shop.network.fault("invoice", "slow", count=UNDER_WAY, seconds=6)
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(asyncio.run, flood(f"{callback}?amount=1000", UNDER_WAY + 20, UNDER_WAY + 20))
             resolved = shop.get(f"/lnurlp/{paycode['paycode_id']}")

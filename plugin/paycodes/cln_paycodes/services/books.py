@@ -175,6 +175,9 @@ class Books:
 
     def change(self, tx: Transaction, slot: Slot, to: InvoiceStatus, **fields: Any) -> Invoice:
         """Move one invoice, and tell those who wait for it once that is on disk."""
+        string = fields.get("bolt11")
+        if to is _S.ISSUED and string is not None:
+            fields["created_at"] = timestamp_of(string)  # the node's time, which a rebuilt sidecar will read there
         after = invoices.change(tx, slot, to, now=self._clock(), **fields)
         tx.after_commit(lambda: self._changed(after))
         return after

@@ -277,6 +277,7 @@ def change(
     *,
     now: int,
     bolt11: str | None = None,
+    created_at: int | None = None,
     expires_at: int | None = None,
     received_msat: int | None = None,
     paid_at: int | None = None,
@@ -285,10 +286,10 @@ def change(
     before = get(sql, slot)
     move(before.status, to)
     sql.execute(
-        "UPDATE invoices SET status = ?, moved_at = ?, bolt11 = coalesce(bolt11, ?),"
-        " expires_at = coalesce(?, expires_at), received_msat = ?, paid_at = ?,"
+        "UPDATE invoices SET status = ?, moved_at = ?, created_at = coalesce(?, created_at),"
+        " bolt11 = coalesce(bolt11, ?), expires_at = coalesce(?, expires_at), received_msat = ?, paid_at = ?,"
         " idempotency_key = iif(? = 'void', NULL, idempotency_key) WHERE paycode_id = ? AND idx = ?",
-        (str(to), now, bolt11, expires_at, received_msat, paid_at, str(to), slot.paycode_id, slot.index),
+        (str(to), now, created_at, bolt11, expires_at, received_msat, paid_at, str(to), slot.paycode_id, slot.index),
     )
     paycodes.count(
         sql,
