@@ -26,6 +26,7 @@ from .services.delivery import Deliveries
 from .services.endpoints import Endpoints
 from .services.issuing import Issuing
 from .services.offers import Offers, current
+from .services.outgoing import note_origin
 from .services.payments import Payments
 from .services.pruning import Pruner
 from .services.reconciler import Reconciler
@@ -71,6 +72,7 @@ class Services:
         try:
             node_id = node.node_id()
             self._require_same_node(node_id)
+            note_origin(node)
             seal = Seal(node.make_secret(SEAL_LABEL))
             seed = node.make_secret(SEED_LABEL)
         except BaseException:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -289,8 +290,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         if isinstance(payment_hash, str) and self._services is not None:
             self._pools.submit(Pool.NODE.value, self._look_outgoing, self._services, payment_hash)
 
-    @staticmethod
-    def _look_outgoing(services: Services, payment_hash: str) -> None:
+    def _look_outgoing(self, services: Services, payment_hash: str) -> None:
         try:
             _, quiet = services.payments.look_outgoing(payment_hash)
         except PaycodesError:
@@ -300,7 +300,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             services.watcher.wake()
         else:
             if not quiet:
-                services.timer.after(QUIET_S + 1, services.watcher.wake)
+                again = partial(self._pools.submit, Pool.NODE.value, self._look_outgoing, services, payment_hash)
+                services.timer.after(QUIET_S + 1, again)
 
     def _shut_down(self, _: Any) -> None:
         # Not on the loop's stack: run() goes on reading until the process ends.

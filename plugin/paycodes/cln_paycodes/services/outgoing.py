@@ -69,14 +69,28 @@ class Outgoing:
 
     def origin(self, last: int) -> int:
         """Where outgoing payments stood when the plugin was first started on this node; never beyond `last`."""
-        for datum in self._node.read_datastore(*ORIGIN_KEY):
-            noted = int(json.loads(datum.text or "{}").get("sendpays_updated", 0))
-            if noted > last:  # the node is an older backup of itself
-                self._note_origin(last)
-            return min(noted, last)
-        self._note_origin(last)
+        noted = _noted_origin(self._node)
+        if noted is not None and noted <= last:
+            return noted
+        if not self._dry_run:  # someone removed it, or the node is an older backup of itself
+            _write_origin(self._node, last)
         return last
 
-    def _note_origin(self, last: int) -> None:
-        if not self._dry_run:
-            self._node.write_datastore(ORIGIN_KEY, json.dumps({"v": 1, "sendpays_updated": last}))
+
+def note_origin(node: Node) -> None:
+    """At the first start on a node: its outgoing payments until now are nobody's news, those from now on are."""
+    if _noted_origin(node) is None:
+        _write_origin(node, node.last_index(subsystem="sendpays", index="updated"))
+
+
+def _noted_origin(node: Node) -> int | None:
+    for datum in node.read_datastore(*ORIGIN_KEY):
+        try:
+            return int(json.loads(datum.text or "")["sendpays_updated"])
+        except (ValueError, KeyError, TypeError):
+            return None
+    return None
+
+
+def _write_origin(node: Node, last: int) -> None:
+    node.write_datastore(ORIGIN_KEY, json.dumps({"v": 1, "sendpays_updated": last}))
