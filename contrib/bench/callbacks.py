@@ -39,30 +39,8 @@ FLOOD_CONNECTIONS = 100
 #: Payments and calls of `getinfo` in each column of the second table.
 PAYMENTS = 30
 
-#: The paycodes plugin, which also writes down how long each `invoice_payment` hook took.
-TIMED_PLUGIN = f"""\
-#!{sys.executable}
-import sys
-import time
-
-sys.path.insert(0, {str(PLUGIN)!r})
-from cln_paycodes.rpc import PaycodesPlugin
-
-
-class Timed(PaycodesPlugin):
-    def _hook(self, request):
-        request.began = time.perf_counter()
-        super()._hook(request)
-
-    def _answer(self, request, result):
-        super()._answer(request, result)
-        if request.method == "invoice_payment":
-            with open("hooks.txt", "a") as file:
-                file.write(f"{{time.perf_counter() - request.began}}\\n")
-
-
-Timed().run()
-"""
+#: The paycodes plugin, timed.
+TIMED_PLUGIN = REPOSITORY / "contrib" / "network" / "timed_plugin.py"
 
 #: One client's way to ask once; opened anew for each client.
 Ask = Callable[[], Awaitable[bytes]]
@@ -224,11 +202,8 @@ def others(network: Network, invoices: list[str]) -> dict[str, list[float]]:
 def opened(kind: str, rate_limit: int) -> Iterator[tuple[Network, str]]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        plugin = directory / "paycodes.py"
-        plugin.write_text(TIMED_PLUGIN)
-        plugin.chmod(0o755)
         options = {"paycodes_listen": "127.0.0.1:0", "paycodes_rate_limit": rate_limit}
-        with open_network(kind, directory / "network", plugin, options) as network:
+        with open_network(kind, directory, TIMED_PLUGIN, options) as network:
             listening = network.merchant.call("getpaycodesinfo")["listening"]
             yield network, f"http://{listening['paycodes-listen']}"
 

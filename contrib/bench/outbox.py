@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGIN = REPOSITORY / "plugin" / "paycodes"
@@ -35,30 +34,8 @@ from network.daemon import environment, poll_until
 
 ROUNDS = 3
 
-#: The paycodes plugin, which also writes down how long each `invoice_payment` hook took.
-TIMED_PLUGIN = f"""\
-#!{sys.executable}
-import sys
-import time
-
-sys.path.insert(0, {str(PLUGIN)!r})
-from cln_paycodes.rpc import PaycodesPlugin
-
-
-class Timed(PaycodesPlugin):
-    def _hook(self, request):
-        request.began = time.perf_counter()
-        super()._hook(request)
-
-    def _answer(self, request, result):
-        super()._answer(request, result)
-        if request.method == "invoice_payment":
-            with open("hooks.txt", "a") as file:
-                file.write(f"{{time.perf_counter() - request.began}}\\n")
-
-
-Timed().run()
-"""
+#: The paycodes plugin, timed.
+TIMED_PLUGIN = REPOSITORY / "contrib" / "network" / "timed_plugin.py"
 
 #: Answers 204 to every POST as fast as Python can, and prints its port first.
 RECEIVER = """\
@@ -253,13 +230,12 @@ def main() -> None:
     parser.add_argument("--backlog", type=int, default=100_000)
     parser.add_argument("--payments", type=int, default=40)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, receiving() as receiver:
-        plugin = Path(directory) / "timed.py"
-        plugin.write_text(TIMED_PLUGIN)
-        plugin.chmod(0o755)
-        options: dict[str, Any] = {}
-        with open_network(given.kind, Path(directory), plugin, options) as network:
-            rows = measure(Bench(network, receiver), receiver, given)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        receiving() as receiver,
+        open_network(given.kind, Path(directory), TIMED_PLUGIN) as network,
+    ):
+        rows = measure(Bench(network, receiver), receiver, given)
     print(f"outbox on {given.kind}")
     for name, value in rows:
         print(f"  {name:<44} {value:>14}")

@@ -166,14 +166,18 @@ def test_a_slow_node_holds_up_only_so_many_callbacks(tmp_path: Path) -> None:
     with opened_shop("devnode", tmp_path, paycodes_rate_limit=0) as shop:
         paycode = shop.create("slow")
         callback = f"{shop.url}/lnurlp/{paycode['paycode_id']}/callback"
-        shop.network.fault("invoice", "slow", count=UNDER_WAY, seconds=6)
+        shop.network.fault("invoice", "slow", count=UNDER_WAY, seconds=3)
+        callers = UNDER_WAY + 60
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(asyncio.run, flood(f"{callback}?amount=1000", UNDER_WAY + 20, UNDER_WAY + 20))
+            asked = pool.submit(asyncio.run, flood(f"{callback}?amount=1000", callers, callers))
             resolved = shop.get(f"/lnurlp/{paycode['paycode_id']}")
             answers = asked.result()
 
-        assert sum("pr" in answer for answer in answers) == UNDER_WAY
-        assert sum(answer.get("reason") == TOO_MANY for answer in answers) == 20
+        issued = sum("pr" in answer for answer in answers)
+        turned_away = sum(answer.get("reason") == TOO_MANY for answer in answers)
+        # Who comes so late that one of the first is through already gets its turn.
+        assert UNDER_WAY <= issued < callers
+        assert issued + turned_away == callers
         assert resolved["tag"] == "payRequest"
 
 
