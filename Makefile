@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint types soak bench format clean
+.PHONY: help demo test test-failed test-quick lint types soak bench format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: $(READY)  ## see it work: issue, get paid, crash, notify, reconcile
 
 test: $(READY)  ## every test; on real nodes too where lightningd and bitcoind are on PATH
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+test-failed: $(READY)  ## those that failed in the last run, one at a time
+	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 test-quick: $(READY)  ## the unit tests alone
 	$(BIN)/pytest tests/unit
