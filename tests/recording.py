@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,3 +94,20 @@ def parked(node: Node, method: str, params: Any) -> Iterator[Callable[[], Any]]:
         first = next(receive)
         assert first["id"] == "behind", f"{method} did not park: {first}"
         yield lambda: next(receive)
+
+
+def listed(node: Node, label: str) -> dict[str, Any]:
+    """What the node says of one invoice."""
+    invoice: dict[str, Any] = node.call("listinvoices", label=label)["invoices"][0]
+    return invoice
+
+
+def create(node: Node, label: str, amount: Any = 1000, **terms: Any) -> dict[str, Any]:
+    """A plain invoice of the node, with its preimage."""
+    preimage = os.urandom(32).hex()
+    made = node.call("invoice", amount_msat=amount, label=label, description="d", preimage=preimage, **terms)
+    return made | {"preimage": preimage}
+
+
+def wait_until_in_hook(recorded: Recorded, hook: str, needle: str, count: int = 1) -> None:
+    recorded.wait_for("hook", hook, needle, count)

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
 from bolt11 import decode, encode
 from bolt11.models.tags import TagChar
-from network import Node, PaymentFailed
-from recording import Recorded
-
-
-def listed(node: Node, label: str) -> dict[str, Any]:
-    invoice: dict[str, Any] = node.call("listinvoices", label=label)["invoices"][0]
-    return invoice
-
-
-def create(node: Node, label: str, amount: Any = 1000, **terms: Any) -> dict[str, Any]:
-    preimage = os.urandom(32).hex()
-    made = node.call("invoice", amount_msat=amount, label=label, description="d", preimage=preimage, **terms)
-    return made | {"preimage": preimage}
-
-
-def wait_until_in_hook(recorded: Recorded, hook: str, needle: str, count: int = 1) -> None:
-    recorded.wait_for("hook", hook, needle, count)
+from network import PaymentFailed
+from recording import Recorded, create, listed, wait_until_in_hook
 
 
 def test_part_can_be_failed_with_a_message(shared_recorded: Recorded, unique: str) -> None:

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from typing import Any
 
 import pytest
-from network import Network, Node, PaymentFailed
+from network import Network, PaymentFailed
 from network.daemon import poll_until
-from recording import Recorded
+from recording import Recorded, create, listed, wait_until_in_hook
 
 UNKNOWN_DETAILS = "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS"
-
-
-def listed(node: Node, label: str) -> dict[str, Any]:
-    invoice: dict[str, Any] = node.call("listinvoices", label=label)["invoices"][0]
-    return invoice
-
-
-def create(node: Node, label: str, amount: Any = 1000, **terms: Any) -> dict[str, Any]:
-    preimage = os.urandom(32).hex()
-    made = node.call("invoice", amount_msat=amount, label=label, description="d", preimage=preimage, **terms)
-    return made | {"preimage": preimage}
-
-
-def wait_until_in_hook(recorded: Recorded, hook: str, needle: str, count: int = 1) -> None:
-    recorded.wait_for("hook", hook, needle, count)
 
 
 def test_payment_goes_through_hooks_then_settles_then_notifies(shared_recorded: Recorded, unique: str) -> None:
