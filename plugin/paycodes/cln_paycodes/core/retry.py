@@ -26,7 +26,7 @@ JITTER = 0.2
 RETRY_AFTER_MAX_S = 24 * 3600
 
 #: Answers of a receiver, or of what stands before it, that has too much to do: nothing more for this long.
-_SLOW_DOWN = frozenset({429, 502, 503, 504})
+SLOW_DOWN = (429, 502, 503, 504)
 SLOW_DOWN_S = 60
 
 #: Failures of an endpoint in a row from which on it gets one attempt at a time. Fewer may be the events' own fault.
@@ -68,15 +68,10 @@ class Answer:
         return self.stored or (self.status is not None and 200 <= self.status < 300)
 
     @property
-    def at_fault(self) -> bool:
-        """The failure says nothing of the event: the receiver was not there, or had too much to do."""
-        return not self.acknowledged and (self.status is None or self.status in _SLOW_DOWN)
-
-    @property
     def asked_pause_s(self) -> int:
         """Seconds that the receiver wants to be left alone."""
         asked = 0 if self.retry_after_s is None else min(self.retry_after_s, RETRY_AFTER_MAX_S)
-        return max(asked, SLOW_DOWN_S) if self.status in _SLOW_DOWN else asked
+        return max(asked, SLOW_DOWN_S) if self.status in SLOW_DOWN else asked
 
 
 def judge_attempt(*, attempts: int, answer: Answer, now: int, chance: float) -> tuple[Verdict, int]:

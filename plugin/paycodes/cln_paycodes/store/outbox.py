@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.events import Event
 from ..core.records import Delivery, DeliveryStatus, Endpoint, OutboxEvent
+from ..core.retry import SLOW_DOWN
 from .store import Sql
 
 #: `due_at` of a delivery that was never tried, and of one that a person wants tried first. Neither depends on a clock,
@@ -222,7 +223,7 @@ def bring_forward(sql: Sql, endpoint_id: str, *, now: int, most_attempts: int) -
     """
     sql.execute(
         "UPDATE deliveries SET due_at = ? WHERE endpoint_id = ? AND status = 'pending' AND due_at > ?"
-        " AND attempts <= ? AND (last_status IS NULL OR last_status IN (429, 502, 503, 504))",
+        f" AND attempts <= ? AND (last_status IS NULL OR last_status IN {SLOW_DOWN})",
         (now, endpoint_id, now, most_attempts),
     )
 
