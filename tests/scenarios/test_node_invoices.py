@@ -9,9 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from cln_paycodes.core.bolt11 import CURRENCIES, UnsignedInvoice, encode, features_from, timestamp_of
+from cln_paycodes.core.keys import payment_secret_of
 from network import Node
 from pyln.client import RpcError
 from recording import code_of, error_of
+
+#: The shapes of an invoice that a paycode hands out.
+SIGNED_TERMS = [
+    {"amount_msat": 123_457, "description": "a tea \u2615", "expiry": 604_800, "cltv": 18},
+    {"amount_msat": 21_000_000, "description": "x" * 5000, "deschashonly": True, "expiry": 60, "cltv": 144},
+    {"amount_msat": "any", "description": "", "expiry": 1, "cltv": 1},
+    {"amount_msat": 10**11, "description": "d" * 639, "expiry": 86_400, "cltv": 65_535},
+]
 
 
 def listed(node: Node, label: str) -> dict[str, Any]:
@@ -284,6 +294,28 @@ def _with_checksum(bolt11: str) -> str:
 
     prefix, _, data = bolt11.rpartition("1")
     return str(bech32_encode(prefix, [CHARSET.index(letter) for letter in data]))
+
+
+@pytest.mark.parametrize("terms", SIGNED_TERMS)
+def test_string_of_ours_is_signed_into_the_nodes_own(node: Node, unique: str, terms: dict[str, Any]) -> None:
+    """signinvoice makes of an unsigned string of ours byte for byte what `invoice` gives for the same terms."""
+    preimage = os.urandom(32)
+    made = node.call("invoice", label=unique, preimage=preimage.hex(), **terms)
+    info = node.call("getinfo")
+    description = terms["description"].encode()
+    ours = UnsignedInvoice(
+        currency=CURRENCIES[info["network"]],
+        amount_msat=None if terms["amount_msat"] == "any" else terms["amount_msat"],
+        timestamp=timestamp_of(made["bolt11"]),
+        payment_hash=hashlib.sha256(preimage).digest(),
+        payment_secret=payment_secret_of(preimage),
+        description=hashlib.sha256(description).digest() if terms.get("deschashonly") else terms["description"],
+        expiry_s=terms["expiry"],
+        min_final_cltv_expiry_delta=terms["cltv"],
+        features=features_from(info["our_features"]["invoice"]),
+    )
+
+    assert node.call("signinvoice", encode(ours))["bolt11"] == made["bolt11"]
 
 
 def test_createinvoice_stores_a_signed_invoice(node: Node, unique: str) -> None:

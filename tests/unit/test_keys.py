@@ -8,7 +8,16 @@ import traceback
 
 import curve
 import pytest
-from cln_paycodes.core.keys import CURVE_ORDER, RootKey, ScalarOutOfRange, paycode_id_of, root_secret, tweak, u64be
+from cln_paycodes.core.keys import (
+    CURVE_ORDER,
+    RootKey,
+    ScalarOutOfRange,
+    paycode_id_of,
+    payment_secret_of,
+    root_secret,
+    tweak,
+    u64be,
+)
 from coincurve import PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,6 +200,13 @@ def test_root_key_is_in_no_repr() -> None:
     assert repr(keys.preimage)[2:-1] not in shown
     assert KEY_A[2] in shown
     assert keys.payment_hash.hex() in shown
+
+
+def test_payment_secret_is_the_nodes() -> None:
+    """The secret that lightningd v26.06 answered for the preimage of index 1 of the vectors' second code."""
+    preimage = bytes.fromhex(VECTORS[4][3])
+
+    assert payment_secret_of(preimage).hex() == "55e65d540074124e1ac02470c44f7192bdc084e82d348c82281ab098b87b977f"
 
 
 @pytest.mark.parametrize("value", [-1, 2**64])

@@ -84,6 +84,11 @@ class RootKey:
         return f"RootKey({self.paycode_id})"
 
 
+def payment_secret_of(preimage: bytes) -> bytes:
+    """The 32-byte payment secret that the node checks for (lightningd v26.06, `invoice_secret` in invoice.c)."""
+    return hashlib.sha256(bytes([preimage[0] ^ 1]) + preimage[1:]).digest()
+
+
 def root_secret(seed: bytes, number: int) -> bytes:
     """The 32-byte root private key of paycode `number` under the node's seed."""
     scalar = hmac.digest(seed, b"root" + u64be(number), "sha256")

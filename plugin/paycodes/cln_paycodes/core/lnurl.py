@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bech32 import bech32_encode, convertbits
-
 from ..errors import BadParameter
+from . import bech32
 from .records import Paycode
 from .terms import SUPPLY_MSAT, check_text
 
@@ -44,9 +43,7 @@ class Asked:
 
 def encode_lnurl(url: str) -> str:
     """LUD-01: the URL as upper case bech32, which makes the smallest QR code."""
-    words = convertbits(url.encode(), 8, 5)
-    assert words is not None  # padding is on: every byte string converts
-    return str(bech32_encode("lnurl", words)).upper()
+    return bech32.encode("lnurl", *bech32.pack(url.encode())).upper()
 
 
 def summary(description: str) -> str:
