@@ -42,8 +42,8 @@ types: $(READY)  ## mypy
 soak: $(READY)  ## kill it at random for a minute, then count
 	$(BIN)/python contrib/soak.py
 
-bench: $(READY)  ## benchmarks, minutes long; tables are printed
-	@for script in contrib/bench/*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(READY)  ## measure beside the node's own `invoice`, about ten minutes; BENCH="--rows issue-1 --rounds 5" chooses
+	@$(BIN)/python -m contrib.bench $(BENCH)
 
 format: $(READY)  ## lay the code out
 	$(BIN)/ruff format .

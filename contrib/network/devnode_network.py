@@ -7,13 +7,13 @@ import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pyln.client import RpcError
 
 from .background import in_background
 from .daemon_node import DaemonNode
-from .interface import Answer, ConnectionLost, PaymentFailed
+from .interface import Answer, ConnectionLost, NotSupported, PaymentFailed
 
 _DEVNODE = Path(__file__).resolve().parent.parent / "devnode"
 
@@ -84,6 +84,9 @@ class DevnodeNetwork:
 
     def fund(self) -> None:
         """Nothing to do: the payer is as rich as it needs to be."""
+
+    def extend(self) -> NoReturn:
+        raise NotSupported("devnode forwards nothing")
 
     def fault(
         self,

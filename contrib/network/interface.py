@@ -138,6 +138,12 @@ class Network(Protocol):
         """More liquidity in both directions, where that is a matter at all."""
         ...
 
+    def extend(self) -> Node:
+        """A further node, with a channel from the merchant, so that the merchant can forward to it; the same one at
+        each call. Raises NotSupported on devnode.
+        """
+        ...
+
     def mine(self, blocks: int = 1) -> int:
         """Returns once the merchant's node has seen them: the new block height."""
         ...

@@ -71,6 +71,8 @@ class RegtestNetwork:
         rpc_port = self.bitcoind.rpc_port
         self.merchant = LightningdNode(directory / "merchant", plugin_path, options, rpc_port)
         self.payer = LightningdNode(directory / "payer", None, {}, rpc_port)
+        self._behind: LightningdNode | None = None
+        self._directory = directory
         self._payments_out = 0
         self._merchant_id = ""
 
@@ -88,27 +90,33 @@ class RegtestNetwork:
 
     def fund(self, sats: int = _CHANNEL_SAT) -> None:
         """A channel from the payer, half of it on the merchant's side, so that both can pay."""
-        self.bitcoind.send(self.payer.call("newaddr", "bech32")["bech32"], sats + 1_000_000)
-        self.mine(1)
-        poll_until(self._has_coins, _TIMEOUT_S, "the payer's coins do not appear")
-        self.payer.call("connect", self._merchant_id, "127.0.0.1", self.merchant.port)
-        opened = self.payer.call("fundchannel", id=self._merchant_id, amount=sats, announce=False, push_msat=sats * 500)
-        self.bitcoind.wait_for_transaction(opened["txid"])
-        self.mine(1)
+        self._open_channel(self.payer, self.merchant, sats)
         poll_until(self._is_channel_ready, _TIMEOUT_S, "the channel does not become usable")
 
-    def _has_coins(self) -> bool:
-        return any(output["status"] == "confirmed" for output in self.payer.call("listfunds")["outputs"])
+    def _open_channel(self, source: LightningdNode, target: LightningdNode, sats: int) -> None:
+        self.bitcoind.send(source.call("newaddr", "bech32")["bech32"], sats + 1_000_000)
+        self.mine(1)
+        poll_until(lambda: _has_coins(source), _TIMEOUT_S, "the coins do not appear")
+        target_id = target.call("getinfo")["id"]
+        source.call("connect", target_id, "127.0.0.1", target.port)
+        opened = source.call("fundchannel", id=target_id, amount=sats, announce=False, push_msat=sats * 500)
+        self.bitcoind.wait_for_transaction(opened["txid"])
+        self.mine(1)
+
+    def extend(self) -> LightningdNode:
+        if self._behind is None:
+            node = self._behind = LightningdNode(self._directory / "behind", None, {}, self.bitcoind.rpc_port)
+            node.start()
+            self._open_channel(self.merchant, node, _CHANNEL_SAT)
+            poll_until(lambda: _is_usable(node), _TIMEOUT_S, "the channel behind does not become usable")
+        return self._behind
 
     def _is_channel_ready(self) -> bool:
         """Both sides up: right after a restart they are not."""
         try:
-            channels = [node.call("listpeerchannels")["channels"] for node in (self.payer, self.merchant)]
+            return all(_is_usable(node) for node in (self.payer, self.merchant))
         except ConnectionLost:
             return False
-        return all(
-            mine and all(c["state"] == "CHANNELD_NORMAL" and c["peer_connected"] for c in mine) for mine in channels
-        )
 
     def wait_for_channel(self, timeout_s: float = _TIMEOUT_S) -> None:
         if not self._is_channel_ready():
@@ -164,4 +172,16 @@ class RegtestNetwork:
     def close(self) -> None:
         self.merchant.close()
         self.payer.close()
+        if self._behind is not None:
+            self._behind.close()
         self.bitcoind.close()
+
+
+def _has_coins(node: DaemonNode) -> bool:
+    return any(output["status"] == "confirmed" for output in node.call("listfunds")["outputs"])
+
+
+def _is_usable(node: DaemonNode) -> bool:
+    """All channels of the node are."""
+    channels = node.call("listpeerchannels")["channels"]
+    return bool(channels) and all(c["state"] == "CHANNELD_NORMAL" and c["peer_connected"] for c in channels)

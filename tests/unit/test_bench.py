@@ -1,0 +1,48 @@
+"""What the benchmark suite makes of the figures that it measured."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+from bench.plot import plot
+from bench.report import document, table
+from bench.stage import Stage
+from bench.suite import Figure, Goal, Measurement, NotAvailable, Row, run
+
+MACHINE = {"node": "made up"}
+ROW = Row(name="fast", what="ours < theirs", reference="theirs", unit="/s", goal=Goal(">=", 0.9))
+
+
+def figure(*rounds: tuple[float, float]) -> Figure:
+    measurement = Measurement(rows=(ROW,), rounds=lambda _: iter([{"fast": each} for each in rounds]))
+    (found,) = run(measurement, Stage.__new__(Stage))
+    return found
+
+
+def test_ratio_is_the_median_of_the_rounds() -> None:
+    """A slow moment of the machine, which hits ours and the reference of one round, does not count."""
+    found = figure((100, 100), (10, 11), (95, 100))
+
+    assert (found.ours, found.reference, found.ratio, found.verdict) == (95, 100, 0.95, "met")
+
+
+def test_missed_goal_is_named_in_table_json_and_plot() -> None:
+    """A figure below its goal shows wherever figures are shown."""
+    missed = [figure((50, 100))]
+
+    assert "0.50  >= 0.9  MISSED" in table(missed, MACHINE)
+    assert json.loads(document(missed, MACHINE))["rows"][0]["met"] is False
+    assert "#c62828" in [rectangle.get("fill") for rectangle in ElementTree.fromstring(plot(missed, MACHINE)).iter()]
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    """A row that is not available has its reason in the table, and no bar."""
+
+    def refuse(_: Stage) -> None:
+        raise NotAvailable("not in this version")
+
+    found = run(Measurement(rows=(ROW,), rounds=refuse), Stage.__new__(Stage))  # type: ignore[arg-type]
+
+    assert "fast: not available: not in this version" in table(found, MACHINE)
+    assert "0.9" not in plot(found, MACHINE)
