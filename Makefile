@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-failed test-quick lint types soak bench format clean
+.PHONY: help demo test test-failed test-quick test-twice lint types soak bench format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test-failed: $(READY)  ## those that failed in the last run, one at a time
 
 test-quick: $(READY)  ## the unit tests alone
 	$(BIN)/pytest tests/unit
+
+test-twice: $(READY)  ## the tests of actions, with every step run twice
+	PAYCODES_RUN_TWICE=1 $(BIN)/pytest -m actions
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

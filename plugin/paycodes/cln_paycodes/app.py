@@ -20,6 +20,7 @@ from .errors import BadParameter
 from .http.doors import Doors
 from .http.settings import HttpSettings
 from .node.lightningd import Lightningd
+from .services.actions import Engine, problems
 from .services.announcing import Announcer, Emit
 from .services.books import Books
 from .services.delivery import Deliveries
@@ -87,6 +88,7 @@ class Services:
         self.deliveries = Deliveries(
             self.store, self.endpoints, self.timer, clock=now, chance=random.random, disabled=self.announcer.wake
         )
+        self.actions = Engine(self.store, clock=now, chance=random.random)
         self.pruner = Pruner(self.store, clock=now, retention_s=settings.outbox_retention_s)
         self.books = Books(
             self.store,
@@ -141,6 +143,7 @@ class Services:
         """Deliver what is due, and look what happened while the plugin was away."""
         self.deliveries.start()
         self.announcer.start()
+        self.actions.start()
         self.pruner.start()
         self.watcher.start()
         self.doors.open()
@@ -149,6 +152,7 @@ class Services:
         """Bring what is under way to the disk and let go of the sidecar."""
         self.doors.close()
         self.watcher.stop()
+        self.actions.stop()
         self.waiters.close()
         self.deliveries.stop()
         self.announcer.stop()
@@ -223,6 +227,7 @@ class Services:
         for endpoint in self.store.read(endpoints.every):
             if str(endpoint.status) in ("failing", "disabled"):
                 warnings.append(f"endpoint {endpoint.endpoint_id} is {endpoint.status}: {endpoint.last_error}")
+        warnings += [problem for problem in problems(self.store) if problem not in warnings]
         warnings += self.doors.warnings
         unmirrored = len(self.registry.unmirrored()) + len(self.endpoints.unmirrored())
         if unmirrored:

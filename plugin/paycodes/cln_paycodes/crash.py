@@ -30,6 +30,10 @@ POINTS = frozenset(
         "reconcile:reissued",  # the node lists an invoice again, the books do not know
         "reconcile:cursors",  # the cursors of invoices are durable, outgoing payments were not looked at
         "reconcile:payments",  # everything is durable, the caller has no answer
+        "action:begun",  # its first checkpoint is durable, no step was run
+        "action:stepped",  # a step did its work, its outcome is not stored
+        "action:stored",  # a step's outcome is durable, the next step was not run
+        "action:ended",  # its end is durable, nobody was told
         "send:start",  # a delivery is about to be sent
         "send:answered",  # the receiver acknowledged, that is not recorded
         "send:recorded",  # the acknowledgement is durable

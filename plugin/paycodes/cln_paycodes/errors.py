@@ -67,6 +67,10 @@ class IllegalState(PaycodesError):
     code = 3108
 
 
+class ActionUnderWay(IllegalState):
+    """Something else is being done about the same thing: it excludes what was asked for."""
+
+
 class UnknownEndpoint(PaycodesError):
     code = 3110
 

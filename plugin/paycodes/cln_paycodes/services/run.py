@@ -15,6 +15,7 @@ from ..core.seen import UnbrokenRange
 from ..core.states import FINAL, InvoiceStatus
 from ..store import cursors, invoices, outbox, paycodes
 from ..store.store import Sql
+from .actions import problems
 from .adoption import rebuild_fact, settle_rebuilt
 from .audit import audit
 from .books import Repair
@@ -87,7 +88,7 @@ class Run:
         self._outgoing()
         if self._everything:
             self._finish_everything()
-        self._report.problems += self.definition_problems
+        self._report.problems += self.definition_problems + problems(self._store)
         self._report.cursors = self._store.read(cursors.every)
         return self._report
 

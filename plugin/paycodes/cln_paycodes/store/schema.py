@@ -173,6 +173,28 @@ def m004_offers(db: Database) -> None:
     )
 
 
+@migrations()
+def m005_actions(db: Database) -> None:
+    _run(
+        db,
+        """
+        CREATE TABLE actions (
+            action_id  TEXT PRIMARY KEY,
+            kind       TEXT NOT NULL,
+            state      TEXT NOT NULL,
+            payload    TEXT NOT NULL,
+            attempts   INTEGER NOT NULL,
+            due_at     INTEGER NOT NULL,
+            last_error TEXT,
+            set_aside  TEXT,
+            created_at INTEGER NOT NULL,
+            updated_at INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX actions_due ON actions (due_at) WHERE set_aside IS NULL;
+        """,
+    )
+
+
 def _run(db: Database, script: str) -> None:
     """Statements one by one: sqlite3's `executescript` would commit the migration's transaction first."""
     for statement in script.split(";"):
