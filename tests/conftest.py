@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ _CHATTER = re.compile(r"channeld|hsmd|connectd|gossipd|-chan#|chanbackup|bookkee
 
 
 @contextmanager
-def _opened(kind: str, directory: Path, plugin: Path, options: dict[str, Any]) -> Iterator[Network]:
+def _opened(
+    kind: str, directory: Path, plugin: Path, options: dict[str, Any], beside: Sequence[Path] = ()
+) -> Iterator[Network]:
     reason = why_unavailable(kind)
     if reason is not None:
         pytest.skip(f"{kind}: {reason}")
-    with open_network(kind, directory, plugin, options) as network:
+    with open_network(kind, directory, plugin, options, beside) as network:
         yield network
 
 

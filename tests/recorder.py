@@ -10,12 +10,16 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 JOURNAL = Path("recorder.jsonl")
-TOPICS = ["invoice_payment", "invoice_creation", "sendpay_success", "sendpay_failure", "recorder_custom"]
+TOPICS = ["invoice_payment", "invoice_creation", "sendpay_success", "sendpay_failure", "block_added", "recorder_custom"]
+
+#: How long an answer to invoice_payment takes, beside others.
+SLOW_S = int(os.environ.get("RECORDER_SLOW_MS", "0")) / 1000
 
 MANIFEST = {
     "dynamic": True,
@@ -82,7 +86,11 @@ class Recorder:
         elif answer == "die":
             os._exit(1)
         else:
-            _send({"jsonrpc": "2.0", "id": message["id"], "result": answer})
+            answered = {"jsonrpc": "2.0", "id": message["id"], "result": answer}
+            if name == "invoice_payment" and SLOW_S:
+                threading.Timer(SLOW_S, _send, [answered]).start()
+            else:
+                _send(answered)
 
     def _note(self, kind: str, name: str, content: Any) -> None:
         with JOURNAL.open("a") as journal:

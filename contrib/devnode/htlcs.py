@@ -80,6 +80,10 @@ class Htlcs:
     def offered(self) -> list[Htlc]:
         return [_htlc(row) for row in self._store.rows("SELECT * FROM htlcs WHERE state = 'offered' ORDER BY id")]
 
+    def settled_msat(self) -> int:
+        row = self._store.row("SELECT coalesce(sum(amount_msat), 0) AS msat FROM htlcs WHERE state = 'settled'")
+        return 0 if row is None else int(row["msat"])
+
     def is_offered(self, number: int) -> bool:
         return self._store.row("SELECT 1 FROM htlcs WHERE id = ? AND state = 'offered'", number) is not None
 

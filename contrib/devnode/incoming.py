@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import onion
@@ -46,16 +47,17 @@ class Incoming:
         self._node = node
         self._htlcs = Htlcs(node.store)
         self._sets: dict[str, _Set] = {}
+        #: The plugin whose htlc_accepted hook has not answered yet, by the number of the HTLC.
+        self._waiting_for: dict[int, str] = {}
         #: Woken whenever an HTLC reaches its end.
         self._ended = asyncio.Condition()
 
     def offer(
-        self, payment_id: str, payment_hash: str, amounts: list[int], total: int, secret: str, cltv_delta: int
+        self, payment_id: str, payment_hash: str, amounts: list[int], total: int, secret: str, expiry: int
     ) -> None:
         """Have the parts of a payment arrive, unless this very payment has before."""
         if self._htlcs.of_payment(payment_id):
             return
-        expiry = self._node.blockheight + cltv_delta
         for htlc in self._htlcs.offer(payment_id, payment_hash, amounts, total, secret, expiry):
             self._node.spawn(self._accept(htlc))
 
@@ -64,16 +66,22 @@ class Incoming:
         for htlc in self._htlcs.offered():
             self._node.spawn(self._accept(htlc))
 
-    async def outcome(self, payment_id: str) -> tuple[str | None, str | None]:
-        """Once no part is pending: the preimage, or the reason of the first part that failed."""
+    def pending(self) -> list[tuple[Htlc, str | None]]:
+        """What has not been settled or failed, and the plugin that is asked about it."""
+        return [(htlc, self._waiting_for.get(htlc.id)) for htlc in self._htlcs.offered()]
+
+    def received_msat(self) -> int:
+        """All that was ever settled."""
+        return self._htlcs.settled_msat()
+
+    async def ended(self, payment_id: str) -> list[Htlc]:
+        """The parts of a payment, once none is pending."""
         async with self._ended:
             while True:
                 parts = self._htlcs.of_payment(payment_id)
                 if parts and all(part.state != "offered" for part in parts):
-                    break
+                    return parts
                 await self._ended.wait()
-        failures = [part.failure for part in parts if part.state == "failed"]
-        return (None, failures[0]) if failures else (parts[0].preimage, None)
 
     def on_block(self) -> None:
         """The far side closes the channel one block after an HTLC expired; later answers settle nothing."""
@@ -85,7 +93,10 @@ class Incoming:
 
     async def _accept(self, htlc: Htlc) -> None:
         secret, total_msat = htlc.payment_secret, htlc.total_msat
-        for answer in await self._node.plugins.call_hook("htlc_accepted", self._payload(htlc)):
+        asked = self._payload(htlc)
+        answers = await self._node.plugins.call_hook("htlc_accepted", asked, partial(self._waits_for, htlc.id))
+        self._waiting_for.pop(htlc.id, None)
+        for answer in answers:
             if "payload" in answer:
                 try:
                     secret, total_msat = onion.payment_data(_hex(answer, "payload"))
@@ -96,6 +107,9 @@ class Incoming:
                 return
         if self._htlcs.is_offered(htlc.id):
             await self._receive(htlc, secret, total_msat)
+
+    def _waits_for(self, number: int, plugin: str) -> None:
+        self._waiting_for[number] = plugin
 
     def _payload(self, htlc: Htlc) -> dict[str, Any]:
         payload = onion.final_payload(htlc.amount_msat, htlc.cltv_expiry, htlc.payment_secret, htlc.total_msat)
@@ -146,6 +160,10 @@ class Incoming:
 
     async def _receive(self, htlc: Htlc, secret: str, total_msat: int) -> None:
         """``htlc_set_add``: check the part against the invoice, and go on once the set is complete."""
+        if self._node.blockheight + self._node.cltv.final > htlc.cltv_expiry:
+            self._node.journal.debug(f"Expiry cltv too soon {htlc.cltv_expiry}")
+            self._fail([htlc], UNKNOWN_DETAILS)
+            return
         checked = self._node.invoices.check_payment(htlc.payment_hash, total_msat, secret)
         if isinstance(checked, str):
             self._node.journal.debug(f"payment failed: {checked}")
@@ -155,12 +173,12 @@ class Incoming:
         if parts is None:
             parts = self._sets[htlc.payment_hash] = _Set(total_msat)
             parts.timer = asyncio.get_running_loop().call_later(_SET_TIMEOUT_S, self._time_out, htlc.payment_hash)
-        if parts.in_hook:
-            # htlc_set.c frees the timer of a complete set twice.
-            raise NodeAbort(f"another part for {htlc.payment_hash} while its invoice_payment hook is pending")
         parts.parts.append(htlc)
         if parts.total_msat != total_msat:
             self._fail_set(htlc.payment_hash, "WIRE_FINAL_INCORRECT_HTLC_AMOUNT")
+        elif parts.in_hook:
+            # htlc_set.c frees the timer of a complete set twice.
+            raise NodeAbort(f"another part for {htlc.payment_hash} while its invoice_payment hook is pending")
         elif parts.so_far_msat >= total_msat:
             if parts.timer is not None:
                 parts.timer.cancel()
@@ -169,22 +187,24 @@ class Incoming:
 
     async def _pay(self, parts: _Set, invoice: Row) -> None:
         """``invoice_try_pay``: ask the hook, then settle if the invoice is still there and unpaid."""
-        payment = {"label": invoice["label"], "preimage": invoice["preimage"], "msat": parts.so_far_msat}
-        for answer in await self._node.plugins.call_hook("invoice_payment", {"payment": payment}):
+        received_msat = parts.so_far_msat
+        payment = {"label": invoice["label"], "preimage": invoice["preimage"], "msat": received_msat}
+        answers = await self._node.plugins.call_hook("invoice_payment", {"payment": payment})
+        if self._sets.get(invoice["payment_hash"]) is not parts:
+            self._node.journal.debug(f"invoice '{invoice['label']}' paying htlc_in has gone!")
+            return
+        for answer in answers:
             if answer["result"] == "reject":
                 self._fail_set(invoice["payment_hash"], UNKNOWN_DETAILS)
                 return
             if answer["result"] != "continue":
                 raise NodeAbort(f"Invalid invoice_payment hook result: {answer}")
-        if any(not self._htlcs.is_offered(part.id) for part in parts.parts):
-            self._node.journal.debug(f"invoice '{invoice['label']}' paying htlc_in has gone!")
-            return
         fault = self._node.faults.take(SETTLE)
         if fault is not None and fault.kind == "crash_before":
             crash()
         current = self._node.invoices.by_label(invoice["label"])
         with self._node.store.transaction():
-            paid = current is not None and self._node.invoices.resolve(current, parts.so_far_msat)
+            paid = current is not None and self._node.invoices.resolve(current, received_msat)
             if paid:
                 self._settle(parts.parts, invoice["preimage"])
         if not paid:
@@ -192,12 +212,12 @@ class Incoming:
             return
         self._sets.pop(invoice["payment_hash"], None)
         self._node.journal.info(
-            f"Resolved invoice '{invoice['label']}' with amount {parts.so_far_msat}msat in {len(parts.parts)} htlcs"
+            f"Resolved invoice '{invoice['label']}' with amount {received_msat}msat in {len(parts.parts)} htlcs"
         )
         if fault is not None and fault.kind == "crash_after":
             crash()
         if fault is None:
-            details = {"msat": parts.so_far_msat, "preimage": invoice["preimage"], "label": invoice["label"]}
+            details = {"msat": received_msat, "preimage": invoice["preimage"], "label": invoice["label"]}
             self._node.plugins.notify("invoice_payment", {"invoice_payment": details})
 
     def _time_out(self, payment_hash: str) -> None:

@@ -41,9 +41,6 @@ _WEEK_S = 7 * 24 * 3600
 #: lightningd adds the expiry to the clock and stores it in a signed field: from here on it dies.
 _EXPIRY_LIMIT_S = 2**60
 
-#: ``cltv-final`` on a test network, as in lightningd's defaults.
-CLTV_FINAL = 18
-
 
 def _invoice(node: Node, call: Call) -> Result:
     params = call.params
@@ -77,7 +74,7 @@ def _invoice(node: Node, call: Call) -> Result:
         description=description,
         description_hash_only=params["deschashonly"],
         expiry_s=params["expiry"],
-        min_final_cltv=params["cltv"],
+        min_final_cltv=node.cltv.final if params["cltv"] is None else params["cltv"],
     )
     bolt11 = invoice_string.encode(terms, node.keys.node_secret)
     row = node.invoices.create(
@@ -255,7 +252,7 @@ COMMANDS = (
             optional("fallbacks", read_array),
             optional("preimage", read_preimage),
             optional("exposeprivatechannels", read_any),
-            optional("cltv", read_number, CLTV_FINAL),
+            optional("cltv", read_number),
             optional("deschashonly", read_bool, False),
         ),
     ),

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import VERSION, datastore, invoice_commands, keys, node_commands, outgoing_commands, payer
+from . import VERSION, channel, datastore, invoice_commands, keys, node_commands, outgoing_commands, payer
 from .command import Command
 from .errors import NodeAbort, RpcError, StartupError
 from .faults import Faults
@@ -38,6 +38,7 @@ class Node:
     def __init__(self, lightning_dir: Path, network: str, given_options: dict[str, list[Any]]) -> None:
         self.network = network
         self.currency = CURRENCIES[network]
+        self.cltv = channel.default_cltv(network)
         self.network_dir = lightning_dir / network
         self.network_dir.mkdir(parents=True, exist_ok=True)
         self.rpc_path = self.network_dir / "lightning-rpc"
@@ -54,7 +55,7 @@ class Node:
         self.plugins = Plugins(self)
         self.faults = Faults()
         self.commands: dict[str, Command] = {}
-        modules = (node_commands, datastore, invoice_commands, outgoing_commands, payer)
+        modules = (node_commands, channel, datastore, invoice_commands, outgoing_commands, payer)
         for module in modules:
             self.commands |= {command.name: command for command in module.COMMANDS}
         self._server = Server(self)

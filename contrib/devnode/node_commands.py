@@ -17,7 +17,6 @@ from .parameters import (
     Parameter,
     one_of,
     optional,
-    read_any,
     read_bool,
     read_hex,
     read_index,
@@ -38,9 +37,9 @@ def _getinfo(node: Node, call: Call) -> Result:
         "id": node.keys.node_id,
         "alias": "DEVNODE",
         "color": node.keys.node_id[2:8],
-        "num_peers": 0,
+        "num_peers": 1,
         "num_pending_channels": 0,
-        "num_active_channels": 0,
+        "num_active_channels": 1,
         "num_inactive_channels": 0,
         "address": [],
         "binding": [],
@@ -106,6 +105,8 @@ def _listconfigs(node: Node, call: Call) -> Result:
     configs: Result = {
         "lightning-dir": {"value_str": str(node.network_dir.parent), "source": "cmdline"},
         "network": {"value_str": node.network, "source": "cmdline"},
+        "cltv-delta": {"value_int": node.cltv.delta, "source": "default"},
+        "cltv-final": {"value_int": node.cltv.final, "source": "default"},
     }
     for plugin in node.plugins.running:
         if plugin.manifest is None:
@@ -134,11 +135,6 @@ def _getlog(node: Node, call: Call) -> Result:
 def _nothing(_node: Node, call: Call) -> Result:
     call.checkpoint()
     return {}
-
-
-def _listpeerchannels(_node: Node, call: Call) -> Result:
-    call.checkpoint()
-    return {"channels": []}
 
 
 async def _wait(node: Node, call: Call) -> Result:
@@ -209,11 +205,6 @@ COMMANDS = (
     Command("getlog", _getlog, (optional("level", read_string),)),
     Command("batching", _nothing, (Parameter("enable", read_bool),)),
     Command("deprecations", _nothing, (Parameter("enable", read_bool),)),
-    Command(
-        "listpeerchannels",
-        _listpeerchannels,
-        (optional("id", read_any), optional("short_channel_id", read_any), optional("channel_id", read_any)),
-    ),
     Command(
         "wait",
         _wait,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from bolt11 import Bolt11
 
 from . import invoice_string, keys
 from .command import Call, Command, Result
 from .errors import Code, InvalidParams, RpcError
+from .htlcs import Htlc
 from .incoming import new_payment_id
 from .invoice_string import InvalidInvoice
 from .parameters import (
     Parameter,
     optional,
+    read_array,
     read_bool,
+    read_hash,
     read_label,
     read_msat,
     read_number,
@@ -27,35 +33,76 @@ if TYPE_CHECKING:
     from .node import Node
 
 
+#: Blocks beyond what an invoice asks for.
+SPARE_BLOCKS = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the payer is to put into the onions."""
+
+    amounts: list[int]
+    total_msat: int
+    secret: str
+    cltv_extra: int
+
+
 async def _pay(node: Node, call: Call) -> Result:
-    """Pay ``bolt11`` in ``parts`` parts; the same ``payment_id`` again waits for the same payment."""
+    """Pay ``bolt11`` in ``parts`` equal parts, as a wallet does."""
     params = call.params
-    try:
-        invoice = invoice_string.decode(params["bolt11"], node.currency)
-    except InvalidInvoice as error:
-        raise InvalidParams(str(error)) from error
+    invoice = _payable(node, params["bolt11"])
     amount = params["amount_msat"] or invoice.amount_msat
     if amount is None:
         raise InvalidParams("amount_msat parameter required")
-    if invoice.payee != node.keys.node_id or invoice.payment_secret is None:
-        raise RpcError(Code.PAY_ROUTE_NOT_FOUND, "We could not find a usable set of paths: not an invoice of this node")
     if not params["force"] and invoice.date + invoice.expiry < time.time():
         raise RpcError(Code.PAY_INVOICE_EXPIRED, "Invoice expired")
-    payment_id = params["payment_id"] or new_payment_id()
     amounts = _split(int(amount), params["parts"])
-    sent = amounts[: len(amounts) - params["withhold"]]
-    cltv_delta = invoice.min_final_cltv_expiry + params["cltv_extra"]
-    node.incoming.offer(payment_id, invoice.payment_hash, sent, int(amount), invoice.payment_secret, cltv_delta)
-    preimage, failure = await node.incoming.outcome(payment_id)
-    if preimage is None:
-        data = {"failcodename": failure, "payment_hash": invoice.payment_hash}
-        raise RpcError(Code.PAY_DESTINATION_PERM_FAIL, f"failed: {failure} (reply from remote)", data)
+    parts = await _sent(node, call, invoice, Asked(amounts, int(amount), str(invoice.payment_secret), SPARE_BLOCKS))
+    failures = [part.failure for part in parts if part.state == "failed"]
+    if failures:
+        data = {"failcodename": failures[0], "payment_hash": invoice.payment_hash}
+        raise RpcError(Code.PAY_DESTINATION_PERM_FAIL, f"failed: {failures[0]} (reply from remote)", data)
     return {
-        "payment_preimage": preimage,
+        "payment_preimage": parts[0].preimage,
         "status": "complete",
         "payment_hash": invoice.payment_hash,
         "amount_msat": int(amount),
     }
+
+
+async def _send(node: Node, call: Call) -> Result:
+    """Send parts that no wallet would; what became of each is the answer."""
+    params = call.params
+    invoice = _payable(node, params["bolt11"])
+    amounts = [read_msat("parts", part) for part in params["parts"]]
+    total = params["total_msat"] or int(invoice.amount_msat or sum(amounts))
+    secret = params["payment_secret"] or str(invoice.payment_secret)
+    parts = await _sent(node, call, invoice, Asked(amounts, total, secret, params["cltv_extra"]))
+    return {"parts": [_outcome(part) for part in parts]}
+
+
+def _outcome(part: Htlc) -> Result:
+    if part.state == "failed":
+        return {"amount_msat": part.amount_msat, "status": "failed", "failcodename": part.failure}
+    return {"amount_msat": part.amount_msat, "status": "complete", "payment_preimage": part.preimage}
+
+
+def _payable(node: Node, bolt11: str) -> Bolt11:
+    try:
+        invoice = invoice_string.decode(bolt11, node.currency)
+    except InvalidInvoice as error:
+        raise InvalidParams(str(error)) from error
+    if invoice.payee != node.keys.node_id or invoice.payment_secret is None:
+        raise RpcError(Code.PAY_ROUTE_NOT_FOUND, "We could not find a usable set of paths: not an invoice of this node")
+    return invoice
+
+
+async def _sent(node: Node, call: Call, invoice: Bolt11, asked: Asked) -> list[Htlc]:
+    """The parts once they have ended; the same ``payment_id`` again waits for the same parts."""
+    payment_id = call.params["payment_id"] or new_payment_id()
+    expiry = node.blockheight + invoice.min_final_cltv_expiry + asked.cltv_extra
+    node.incoming.offer(payment_id, invoice.payment_hash, asked.amounts, asked.total_msat, asked.secret, expiry)
+    return await node.incoming.ended(payment_id)
 
 
 def _split(amount: int, parts: int) -> list[int]:
@@ -85,16 +132,18 @@ def _payer_invoice(node: Node, call: Call) -> Result:
 
 
 def _mine(node: Node, call: Call) -> Result:
-    height = node.blockheight + call.params["blocks"]
-    node.store.set_var("blockheight", height)
+    before = node.blockheight
+    heights = range(before + 1, before + call.params["blocks"] + 1)
+    node.store.set_var("blockheight", heights.stop - 1)
 
     def tell() -> None:
-        block = {"hash": hashlib.sha256(str(height).encode()).hexdigest(), "height": height}
-        node.plugins.notify("block_added", {"block_added": block})
+        for height in heights:
+            block = {"hash": hashlib.sha256(str(height).encode()).hexdigest(), "height": height}
+            node.plugins.notify("block_added", {"block_added": block})
         node.incoming.on_block()
 
     node.store.after_commit(tell)
-    return {"blockheight": height}
+    return {"blockheight": node.blockheight}
 
 
 def _fault(node: Node, call: Call) -> Result:
@@ -117,7 +166,7 @@ def _clear_faults(node: Node, call: Call) -> Result:
     return {}
 
 
-def _read_code(name: str, value: object) -> int:
+def _read_integer(name: str, value: object) -> int:
     try:
         return int(token(value))
     except ValueError:
@@ -134,8 +183,18 @@ COMMANDS = (
             optional("parts", read_number, 1),
             optional("payment_id", read_string),
             optional("force", read_bool, False),
-            optional("withhold", read_number, 0),
-            optional("cltv_extra", read_u32, 0),
+        ),
+    ),
+    Command(
+        "dev-send",
+        _send,
+        (
+            Parameter("bolt11", read_string),
+            Parameter("parts", read_array),
+            optional("total_msat", read_msat),
+            optional("payment_secret", read_hash),
+            optional("cltv_extra", _read_integer, SPARE_BLOCKS),
+            optional("payment_id", read_string),
         ),
     ),
     Command(
@@ -156,7 +215,7 @@ COMMANDS = (
             Parameter("fault", read_string),
             optional("count", read_u32, 1),
             optional("seconds", read_string),
-            optional("code", _read_code),
+            optional("code", _read_integer),
             optional("message", read_string),
         ),
     ),

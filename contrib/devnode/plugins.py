@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,14 +142,20 @@ class Plugins:
         method = request["method"]
         return await plugin.forward(request | {"id": plugin.next_id(prefix, method)}, on_progress)
 
-    async def call_hook(self, name: str, payload: Message) -> list[Message]:
+    async def call_hook(
+        self, name: str, payload: Message, asking: Callable[[str], None] | None = None
+    ) -> list[Message]:
         """Every answer in turn, until one is not ``continue``; no answer if a plugin dies while it thinks.
+
+        ``asking`` is told the name of each plugin before it is asked.
 
         Raises NodeAbort where lightningd calls ``fatal()``: an error, or a result that is no object with
         ``result``.
         """
         answers = []
         for plugin in [p for p in self.running if p.active and p.manifest and name in p.manifest.hooks]:
+            if asking is not None:
+                asking(plugin.name)
             answer = await plugin.call(name, payload)
             if answer.get("error", {}).get("code") == Code.PLUGIN_TERMINATED:
                 self._node.journal.debug(f"Plugin died from {name} hook call")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,16 @@ class DaemonNode:
 
     kind = ""
 
-    def __init__(self, lightning_dir: Path, plugin_path: Path | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, lightning_dir: Path, plugin_path: Path | None, options: dict[str, Any], beside: Sequence[Path] = ()
+    ) -> None:
         lightning_dir.mkdir(parents=True, exist_ok=True)
         self.lightning_dir = lightning_dir
         self.network_dir = lightning_dir / "regtest"
         self.rpc_path = self.network_dir / "lightning-rpc"
         self.plugin_path = plugin_path
+        #: Plugins that come after it in every chain of hooks.
+        self._beside = tuple(beside)
         self._options = dict(options)
         self._log_path = lightning_dir / "log"
         self._daemon = Daemon(lightning_dir / "output")
@@ -75,6 +80,7 @@ class DaemonNode:
         command = self.command()
         if self.plugin_path is not None:
             command.append(f"--plugin={self.plugin_path}")
+        command += [f"--plugin={path}" for path in self._beside]
         command += _spelled(self._options)
         self._daemon.spawn(command, environment())
 

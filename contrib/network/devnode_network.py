@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from pyln.client import RpcError
 
 from .background import in_background
 from .daemon_node import DaemonNode
-from .interface import Answer, ConnectionLost, NotSupported, PaymentFailed
+from .interface import SPARE_BLOCKS, Answer, ConnectionLost, NotSupported, PaymentFailed
 
 _DEVNODE = Path(__file__).resolve().parent.parent / "devnode"
 
@@ -33,24 +34,26 @@ class DevnodeNetwork:
     supports_faults = True
     payer = None
 
-    def __init__(self, directory: Path, plugin_path: Path | None, options: dict[str, Any]) -> None:
-        self.merchant = DevnodeNode(directory / "merchant", plugin_path, options)
+    def __init__(
+        self, directory: Path, plugin_path: Path | None, options: dict[str, Any], beside: Sequence[Path] = ()
+    ) -> None:
+        self.merchant = DevnodeNode(directory / "merchant", plugin_path, options, beside)
         self._payments_out = 0
 
     def open(self) -> None:
         self.merchant.start()
 
     def pay(self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0) -> Answer:
-        asked = {
-            "bolt11": bolt11,
-            "amount_msat": amount_msat,
-            "parts": parts,
-            "payment_id": os.urandom(8).hex(),
-        }
+        return self._ask("dev-pay", timeout_s, bolt11=bolt11, amount_msat=amount_msat, parts=parts)
+
+    def _ask(self, method: str, timeout_s: float, **asked: Any) -> Answer:
+        """The payer's side of a payment, even if the node dies meanwhile and comes back."""
+        given = {name: value for name, value in asked.items() if value is not None}
+        payment_id = os.urandom(8).hex()
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                return self.merchant.call("dev-pay", **{k: v for k, v in asked.items() if v is not None})
+                return self.merchant.call(method, payment_id=payment_id, **given)
             except ConnectionLost as error:
                 # The parts are with the channel partner, as it were: they come back with the node.
                 if time.monotonic() > deadline:
@@ -63,6 +66,18 @@ class DevnodeNetwork:
         self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0
     ) -> Future[Answer]:
         return in_background(lambda: self.pay(bolt11, amount_msat, parts, timeout_s))
+
+    def send(
+        self,
+        bolt11: str,
+        parts: list[int],
+        total_msat: int | None = None,
+        payment_secret: str | None = None,
+        cltv_extra: int = SPARE_BLOCKS,
+        timeout_s: float = 60.0,
+    ) -> Future[Answer]:
+        asked = {"bolt11": bolt11, "parts": parts, "total_msat": total_msat, "payment_secret": payment_secret}
+        return in_background(lambda: self._ask("dev-send", timeout_s, cltv_extra=cltv_extra, **asked))
 
     def pay_out(self, amount_msat: int = 10_000, fail: bool = False) -> str:
         self._payments_out += 1

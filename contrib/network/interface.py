@@ -10,6 +10,9 @@ from pyln.client import RpcError
 
 Answer = dict[str, Any]
 
+#: Blocks beyond what an invoice asks for, so that a block mined meanwhile does not spoil a payment.
+SPARE_BLOCKS = 2
+
 
 class NetworkUnavailable(Exception):
     """This kind of network cannot run on this machine."""
@@ -129,6 +132,23 @@ class Network(Protocol):
     def pay_in_background(
         self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0
     ) -> Future[Answer]: ...
+
+    def send(
+        self,
+        bolt11: str,
+        parts: list[int],
+        total_msat: int | None = None,
+        payment_secret: str | None = None,
+        cltv_extra: int = SPARE_BLOCKS,
+        timeout_s: float = 60.0,
+    ) -> Future[Answer]:
+        """Exactly these parts, beside whatever else is paying the same invoice: also what no wallet would send.
+
+        Each part says that the whole is ``total_msat`` and expires ``cltv_extra`` blocks after the soonest that
+        the invoice takes. The answer has ``parts``: of each ``amount_msat``, ``status`` (complete or failed) and
+        ``payment_preimage`` or ``failcodename``, once all have ended; a failure is no exception.
+        """
+        ...
 
     def pay_out(self, amount_msat: int = 10_000, fail: bool = False) -> str:
         """The merchant pays an invoice of the payer, or one the payer no longer knows: the payment hash."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,18 +41,23 @@ def available_kinds() -> tuple[str, ...]:
 
 @contextmanager
 def open_network(
-    kind: str, directory: Path, plugin_path: Path | None = None, options: dict[str, Any] | None = None
+    kind: str,
+    directory: Path,
+    plugin_path: Path | None = None,
+    options: dict[str, Any] | None = None,
+    beside: Sequence[Path] = (),
 ) -> Iterator[Network]:
     """A running network in ``directory``, gone without trace in the process table on leaving.
 
     ``options`` are the plugin's, spelled ``paycodes_db`` or ``paycodes-db``; the plugin is paycodes unless
-    another is named. Raises NetworkUnavailable and StartFailed.
+    another is named. Plugins ``beside`` it are asked after it in every chain of hooks. Raises NetworkUnavailable and
+    StartFailed.
     """
     reason = why_unavailable(kind)
     if reason is not None:
         raise NetworkUnavailable(f"{kind}: {reason}")
     plugin = DEFAULT_PLUGIN if plugin_path is None else plugin_path
-    network = _network(kind, directory, plugin.resolve(), options or {})
+    network = _network(kind, directory, plugin.resolve(), options or {}, beside)
     try:
         network.open()
         yield network
@@ -60,10 +65,12 @@ def open_network(
         network.close()
 
 
-def _network(kind: str, directory: Path, plugin: Path, options: dict[str, Any]) -> DevnodeNetwork | RegtestNetwork:
+def _network(
+    kind: str, directory: Path, plugin: Path, options: dict[str, Any], beside: Sequence[Path]
+) -> DevnodeNetwork | RegtestNetwork:
     if kind == "devnode":
-        return DevnodeNetwork(directory, plugin, options)
+        return DevnodeNetwork(directory, plugin, options, beside)
     # It pulls in pyln-testing, which devnode does without.
     from .regtest_network import RegtestNetwork
 
-    return RegtestNetwork(directory, plugin, options)
+    return RegtestNetwork(directory, plugin, options, beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from .background import in_background
 from .bitcoind import Bitcoind
 from .daemon import poll_until
 from .daemon_node import DaemonNode
-from .interface import Answer, ConnectionLost, NotSupported, PaymentFailed
-from .sent_parts import SentParts
+from .interface import SPARE_BLOCKS, Answer, ConnectionLost, NotSupported, PaymentFailed
+from .sent_parts import Parts
 
 # pyln-testing reads these when it is imported, and would look for valgrind, postgres and Rust plugins.
 os.environ.setdefault("TEST_NETWORK", "regtest")
@@ -38,8 +39,15 @@ class LightningdNode(DaemonNode):
 
     kind = "regtest"
 
-    def __init__(self, lightning_dir: Path, plugin_path: Path | None, options: dict[str, Any], rpc_port: int) -> None:
-        super().__init__(lightning_dir, plugin_path, options)
+    def __init__(
+        self,
+        lightning_dir: Path,
+        plugin_path: Path | None,
+        options: dict[str, Any],
+        rpc_port: int,
+        beside: Sequence[Path] = (),
+    ) -> None:
+        super().__init__(lightning_dir, plugin_path, options, beside)
         self.port = reserve_unused_port()
         self._recipe = LightningD(f"{lightning_dir}/", bitcoindproxy=None, port=self.port, random_hsm=True)
         self._recipe.cleanup_files()
@@ -66,10 +74,12 @@ class RegtestNetwork:
     kind = "regtest"
     supports_faults = False
 
-    def __init__(self, directory: Path, plugin_path: Path | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, plugin_path: Path | None, options: dict[str, Any], beside: Sequence[Path] = ()
+    ) -> None:
         self.bitcoind = Bitcoind(directory / "bitcoind")
         rpc_port = self.bitcoind.rpc_port
-        self.merchant = LightningdNode(directory / "merchant", plugin_path, options, rpc_port)
+        self.merchant = LightningdNode(directory / "merchant", plugin_path, options, rpc_port, beside)
         self.payer = LightningdNode(directory / "payer", None, {}, rpc_port)
         self._behind: LightningdNode | None = None
         self._directory = directory
@@ -123,13 +133,40 @@ class RegtestNetwork:
             poll_until(self._is_channel_ready, timeout_s, "the channel does not come back")
 
     def pay(self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0) -> Answer:
+        if amount_msat is not None or parts > 1:
+            return self._pay_in_parts(bolt11, amount_msat, parts, timeout_s)
         self.wait_for_channel(timeout_s)
         try:
-            if amount_msat is None and parts == 1:
-                return self.payer.call("xpay", invstring=bolt11, retry_for=int(timeout_s))
-            return SentParts(self.payer, self._merchant_id, bolt11).pay(amount_msat, parts, timeout_s)
+            return self.payer.call("xpay", invstring=bolt11, retry_for=int(timeout_s))
         except RpcError as error:
             raise PaymentFailed(error.error["code"], error.error["message"], error.error.get("data")) from error
+
+    def _pay_in_parts(self, bolt11: str, amount_msat: int | None, parts: int, timeout_s: float) -> Answer:
+        total = amount_msat or self.payer.call("decode", bolt11)["amount_msat"]
+        amounts = [total // parts + (1 if place < total % parts else 0) for place in range(parts)]
+        ended = self._send(Parts(bolt11, amounts, total, None, SPARE_BLOCKS), timeout_s)["parts"]
+        for part in ended:
+            if part["status"] == "failed":
+                error = part["error"]
+                raise PaymentFailed(error["code"], error["message"], error.get("data"))
+        preimage = ended[0]["payment_preimage"]
+        return {"payment_preimage": preimage, "status": "complete", "amount_msat": total}
+
+    def send(
+        self,
+        bolt11: str,
+        parts: list[int],
+        total_msat: int | None = None,
+        payment_secret: str | None = None,
+        cltv_extra: int = SPARE_BLOCKS,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> Future[Answer]:
+        asked = Parts(bolt11, parts, total_msat, payment_secret, cltv_extra)
+        return in_background(lambda: self._send(asked, timeout_s))
+
+    def _send(self, asked: Parts, timeout_s: float) -> Answer:
+        self.wait_for_channel(timeout_s)
+        return {"parts": asked.send(self.payer, self._merchant_id, timeout_s)}
 
     def pay_in_background(
         self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0
