@@ -230,6 +230,7 @@ def test_features_of_the_node_leave_payment_metadata_out() -> None:
         {"description": "\ud800"},
         {"expiry_s": -1},
         {"min_final_cltv_expiry_delta": -1},
+        {"min_final_cltv_expiry_delta": 2**16},
         {"currency": "b\u20bf"},
     ],
 )

@@ -23,6 +23,9 @@ _PAYMENT_METADATA = 3 << 48
 #: BOLT 11: an invoice without `x` is good for an hour, and lightningd writes none that says so.
 _DEFAULT_EXPIRY_S = 3600
 
+#: lightningd keeps the lowest 16 bits of a longer one.
+_CLTV_DELTA_MAX = 0xFFFF
+
 #: The length of a field has ten bits.
 _FIELD_MAX_WORDS = 1023
 
@@ -173,6 +176,8 @@ def _fields(invoice: UnsignedInvoice) -> list[tuple[str, int, int]]:
         ("p", *bech32.pack(_hash(invoice.payment_hash))),
         _description(invoice.description),
     ]
+    if invoice.min_final_cltv_expiry_delta > _CLTV_DELTA_MAX:
+        raise ValueError(f"a CLTV delta is at most {_CLTV_DELTA_MAX}")
     if invoice.expiry_s != _DEFAULT_EXPIRY_S:
         fields.append(("x", *_of_number(invoice.expiry_s)))
     fields.append(("c", *_of_number(invoice.min_final_cltv_expiry_delta)))
