@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-failed test-quick test-twice lint types soak bench format clean
+.PHONY: help demo test test-failed test-quick test-twice lint types soak bench diagrams format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ soak: $(READY)  ## kill it at random for a minute, then count
 
 bench: $(READY)  ## measure beside the node's own `invoice`, about ten minutes; BENCH="--rows issue-1 --rounds 5" chooses
 	@$(BIN)/python -m contrib.bench $(BENCH)
+
+diagrams: $(READY)  ## draw the state machines in the README anew
+	@$(BIN)/python contrib/diagrams.py
 
 format: $(READY)  ## lay the code out
 	$(BIN)/ruff format .

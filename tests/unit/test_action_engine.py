@@ -109,7 +109,8 @@ class Desk:
 
     def close(self) -> None:
         self.engine.stop()
-        self.engine._pool.shutdown(wait=True)
+        for thread in self.engine._threads:
+            thread.join(DEADLINE_S)
         self.store.close()
 
 
@@ -422,7 +423,7 @@ def test_steps_run_on_threads_of_the_engine(desk: Desk) -> None:
     desk.begin()
     desk.wait_ended()
 
-    assert all(name.startswith("paycodes-action_") for name in names)
+    assert all(name.startswith("paycodes-action-") for name in names)
     assert names
 
 
@@ -645,7 +646,7 @@ def test_step_that_is_refused_the_second_time_is_caught(open_desk: OpenDesk) -> 
     desk.wait_ended()
 
     (difference,) = desk.differences
-    assert difference.startswith("settle in asked failed when it was run again: NodeRefused at ")
+    assert difference.startswith("settle in asked failed when it was run again: the node refused invoice")
 
 
 def test_steps_are_run_twice_before_their_checkpoint_moves(open_desk: OpenDesk) -> None:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 _THREADS = 4
 
 #: Seconds after which it is looked what is due, whatever happens: the clock may have been set, or the sidecar could not
-#: be used. One look is one question that an index answers.
+#: be used. One look is two questions that an index answers.
 _SLEEP_S = 5
 
 #: A test's switch: each step is run twice, and both runs have to agree.
@@ -83,13 +83,16 @@ class Engine:
         self._run_twice = run_twice
         self._differ = differ or _end_process
         self._machines: dict[ActionKind, _Machine] = {}
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="paycodes-action")
+        self._threads: list[threading.Thread] = []
+        self._to_drive: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        #: ids that are being driven, each with whether it was woken meanwhile
+        #: ids that are being driven or about to be, each with whether it was woken meanwhile
         self._driven: dict[str, bool] = {}
         #: ids whose last drive could not be stored
         self._unstored: set[str] = set()
+        #: the clock at the last look
+        self._latest: int | None = None
         self._running = False
 
     def machine(
@@ -111,16 +114,21 @@ class Engine:
 
     def start(self) -> None:
         """Drive every checkpoint there is, and from now on each when it is due."""
-        with self._lock:
-            self._running = True
-        threading.Thread(target=self._run, name="paycodes-actions", daemon=True).start()
+        self._running = True
+        self._threads = [
+            threading.Thread(target=self._work, name=f"paycodes-action-{number}", daemon=True)
+            for number in range(_THREADS)
+        ]
+        self._threads.append(threading.Thread(target=self._watch, name="paycodes-actions", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Begin no further step; one that is under way is left to itself, which is no worse than a crash."""
-        with self._lock:
-            self._running = False
+        self._running = False
         self._wake.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(_THREADS):
+            self._to_drive.put(None)
 
     def begin(self, tx: Transaction, action_id: str, kind: ActionKind, payload: Payload) -> Checkpoint:
         """Begin an action in the caller's transaction, and drive it once that is on disk.
@@ -152,14 +160,19 @@ class Engine:
 
     def wake(self, action_id: str) -> None:
         """Something happened that its step may wait for: drive it now. Any thread may call this, and often."""
+        self._hand_over([action_id], woken=True)
+
+    def _hand_over(self, action_ids: list[str], *, woken: bool) -> None:
+        """Have each of them driven; those that are being driven once more afterwards, if they were woken."""
+        if not self._running:
+            return  # all are driven at start
         with self._lock:
-            if not self._running:
-                return
-            if action_id in self._driven:
-                self._driven[action_id] = True
-                return
-            self._driven[action_id] = False
-            self._pool.submit(self._drive, action_id)
+            for action_id in action_ids:
+                if action_id not in self._driven:
+                    self._driven[action_id] = False
+                    self._to_drive.put(action_id)
+                elif woken:
+                    self._driven[action_id] = True
 
     def under_way(self, action_id: str) -> Checkpoint | None:
         """What is being done about it; ActionUnderWay when nobody can say."""
@@ -167,40 +180,39 @@ class Engine:
 
     # --- what is due ---
 
-    def _run(self) -> None:
-        fresh = True
+    def _watch(self) -> None:
         while self._running:
             self._wake.clear()
             try:
-                if fresh:
-                    self._drive_idle(self._store.read(actions.every_id))
-                    fresh = False
                 self._wake.wait(self._drive_due())
-            except PaycodesError as e:
-                log.warning("actions wait: %s", e)
-                self._wake.wait(_SLEEP_S)
             except Exception as e:
-                log.error("actions wait: %s", describe(e))
+                log.warning("actions wait: %s", _explain(e))
                 self._wake.wait(_SLEEP_S)
 
     def _drive_due(self) -> float:
-        """Drive what is due; the seconds until something may be again."""
+        """Drive what is due; the seconds until something may be again.
+
+        Everything is due at start, and when the clock was set back: due times by it mean nothing.
+        """
         now = self._clock()
+        if self._latest is None or now < self._latest - _SLEEP_S:
+            due = self._store.read(actions.every_id)
+        else:
+            due = self._store.read(partial(actions.due, now=now))
+        self._latest = now
         with self._lock:
             unstored, self._unstored = self._unstored, set()
-        self._drive_idle([*unstored, *self._store.read(partial(actions.due, now=now))])
+        self._hand_over([*unstored, *due], woken=False)
         next_at = self._store.read(partial(actions.next_due_at, now=now))
         return _SLEEP_S if next_at is None else min(_SLEEP_S, next_at - now)
 
-    def _drive_idle(self, action_ids: list[str]) -> None:
-        """Drive each of them that nobody drives."""
-        for action_id in action_ids:
-            with self._lock:
-                if self._running and action_id not in self._driven:
-                    self._driven[action_id] = False
-                    self._pool.submit(self._drive, action_id)
-
     # --- driving one ---
+
+    def _work(self) -> None:
+        while (action_id := self._to_drive.get()) is not None:
+            if not self._running:
+                return
+            self._drive(action_id)
 
     def _drive(self, action_id: str) -> None:
         """Run steps until the action is parked or over, and again when it was woken meanwhile."""
@@ -221,11 +233,8 @@ class Engine:
         try:
             while self._running and self._advance(action_id):
                 pass
-        except SidecarUnavailable as e:
-            log.info("action %s goes on later: %s", action_id, e)
-            return False
         except Exception as e:
-            log.error("action %s goes on later: %s", action_id, describe(e))
+            log.warning("action %s goes on later: %s", action_id, _explain(e))
             return False
         return True
 
@@ -274,7 +283,7 @@ class Engine:
         except (NodeUnknown, SidecarUnavailable):
             raise  # no word on whether it would have agreed
         except Exception as e:
-            self._differ(f"{checkpoint.kind} in {checkpoint.state} failed when it was run again: {describe(e)}")
+            self._differ(f"{checkpoint.kind} in {checkpoint.state} failed when it was run again: {_explain(e)}")
             raise
         if not agree(first, second):
             outcomes = f"{_name(first)} and then {_name(second)}"
@@ -292,18 +301,16 @@ class Engine:
 
     def _failure(self, checkpoint: Checkpoint, error: Exception) -> Park:
         """The outcome of a step that raised: the backoff says when it is run again."""
-        what = f"{checkpoint.kind} {checkpoint.action_id} failed in {checkpoint.state}"
-        if isinstance(error, PaycodesError):
-            log.info("%s and is tried again: %s", what, error)
-            return Park(error=error.message)
-        log.error("%s and is tried again: %s", what, describe(error))
-        return Park(error=describe(error))
+        why = _explain(error)
+        level = logging.INFO if isinstance(error, PaycodesError) else logging.ERROR
+        log.log(level, "%s %s in %s is tried again: %s", checkpoint.kind, checkpoint.action_id, checkpoint.state, why)
+        return Park(error=why)
 
     def _tell(self, checkpoint: Checkpoint, outcome: Done | Failed) -> None:
         try:
             self._machines[checkpoint.kind].ended(checkpoint, outcome)
         except Exception as e:
-            log.error("what follows %s of %s failed: %s", checkpoint.kind, checkpoint.action_id, describe(e))
+            log.error("what follows %s of %s failed: %s", checkpoint.kind, checkpoint.action_id, _explain(e))
 
     def _set_aside(self, action_id: str, reason: str) -> None:
         log.warning("action %s was set aside: %s", action_id, reason)
@@ -324,6 +331,10 @@ def _under_way(sql: Sql, action_id: str) -> Checkpoint | None:
         return actions.get(sql, action_id)
     except actions.Undecodable as e:
         raise ActionUnderWay(f"{action_id}: something is under way that cannot be read: {e}") from e
+
+
+def _explain(error: Exception) -> str:
+    return error.message if isinstance(error, PaycodesError) else describe(error)
 
 
 def _name(outcome: Outcome) -> str:

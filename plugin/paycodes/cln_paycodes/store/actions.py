@@ -104,14 +104,8 @@ def every_id(sql: Sql) -> list[str]:
 
 
 def due(sql: Sql, now: int) -> list[str]:
-    """Ids of those to drive now, the longest due first.
-
-    One that was stored later than now is due as well: the clock was set back, and its due time means nothing.
-    """
-    rows = sql.execute(
-        "SELECT action_id FROM actions WHERE set_aside IS NULL AND (due_at <= ?1 OR updated_at > ?1) ORDER BY due_at",
-        (now,),
-    )
+    """Ids of those to drive now, the longest due first."""
+    rows = sql.execute("SELECT action_id FROM actions WHERE set_aside IS NULL AND due_at <= ? ORDER BY due_at", (now,))
     return [row[0] for row in rows]
 
 
