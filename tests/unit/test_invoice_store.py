@@ -246,10 +246,10 @@ def test_open_invoices_come_in_the_order_of_their_expiry(sql: sqlite3.Connection
     """The first to expire comes first, page after page, and with a time only those past it."""
     _fill(sql)
     found, after = [], (-1, -1)
-    while page := invoices.open_slots(sql, S.ISSUED, after=after, limit=2):
+    while page := invoices.open_slots(sql, S.ISSUED, now=NOW, after=after, limit=2):
         found += [place[1] for place, _ in page]
         after = page[-1][0]
-    over = invoices.open_slots(sql, S.ISSUED, expired_at=NOW + 93, limit=10)
+    over = invoices.open_slots(sql, S.ISSUED, now=NOW + 93, past_time=True, limit=10)
 
     assert found == [9, 8, 6, 5, 3, 2]
     assert [(place, slot) for place, slot in over] == [
@@ -257,7 +257,7 @@ def test_open_invoices_come_in_the_order_of_their_expiry(sql: sqlite3.Connection
         ((NOW + 93, 8), slot_of("tea", 4)),
     ]
     assert invoices.count_open(sql, S.ISSUED) == 6
-    assert invoices.open_slots(sql, S.RESERVED, limit=10) == []
+    assert invoices.open_slots(sql, S.RESERVED, now=NOW, limit=10) == []
     assert invoices.count_open(sql, S.RESERVED) == 0
 
 
@@ -281,8 +281,8 @@ HOT: dict[str, Callable[[Sql], object]] = {
     "page of a hash": lambda sql: invoices.page(sql, payment_hash="00", limit=10),
     "page of a state": lambda sql: invoices.page(sql, status=S.PAID, start=5, limit=10),
     "page of a code's state": lambda sql: invoices.page(sql, paycode_id="00", status=S.PAID, start=5, limit=10),
-    "open_slots": lambda sql: invoices.open_slots(sql, S.ISSUED, after=(NOW, 5), limit=10),
-    "open_slots past their time": lambda sql: invoices.open_slots(sql, S.ISSUED, expired_at=NOW, limit=10),
+    "open_slots": lambda sql: invoices.open_slots(sql, S.ISSUED, now=NOW, after=(NOW, 5), limit=10),
+    "open_slots past their time": lambda sql: invoices.open_slots(sql, S.ISSUED, now=NOW, past_time=True, limit=10),
     "count_open": lambda sql: invoices.count_open(sql, S.ISSUED),
     "outlines": lambda sql: invoices.outlines(sql, "00", from_index=5, limit=10),
     "change": lambda sql: invoices.change(sql, SLOT, S.ISSUED, now=NOW),

@@ -28,7 +28,7 @@ OPEN = frozenset({S.RESERVED, S.ISSUED, S.PAYING})
 TRACES = tuple(Evidence(trace=trace, received_msat=5, paid_at=NOW) for trace in Trace)
 
 
-def row_in(status: InvoiceStatus, amount_msat: int = 1000) -> Invoice:
+def row_in(status: InvoiceStatus, amount_msat: int = 1000, *, registered: bool = True) -> Invoice:
     paid = status is S.PAID
     return Invoice(
         sequence=1,
@@ -49,6 +49,8 @@ def row_in(status: InvoiceStatus, amount_msat: int = 1000) -> Invoice:
         description=None,
         description_hashed=False,
         offer_id=None,
+        hold=False,
+        registered=registered,
     )
 
 

@@ -147,7 +147,8 @@ def measure_calls(stage: Stage) -> Iterator[Round]:
     stage.without_plugin()
     counted = _CountingNode(str(merchant.rpc_path))
     options = {name: option.default for name, option in PaycodesPlugin().options.items()}
-    services = Services(settings_of(options, merchant.network_dir), counted, lambda _topic, _content: None)
+    settings = settings_of(options, merchant.network_dir)
+    services = Services(settings, counted, lambda _topic, _content: None, lambda _job, *_arguments: None)
     services.reconciler.run()
     for _ in range(stage.rounds):
         counted.calls = 0

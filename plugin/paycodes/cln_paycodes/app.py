@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from . import __version__
 from .core.keys import SEED_LABEL
 from .core.links import Links
-from .core.records import Paycode
+from .core.records import Invoice, Paycode
 from .core.seal import SEAL_LABEL, Seal
 from .errors import BadParameter
 from .http.doors import Doors
@@ -23,15 +24,20 @@ from .node.lightningd import Lightningd
 from .services.actions import Engine, problems
 from .services.announcing import Announcer, Emit
 from .services.books import Books
+from .services.decisions import Decisions
 from .services.delivery import Deliveries
+from .services.desk import Desk
 from .services.endpoints import Endpoints
+from .services.holds import Holds
 from .services.issuing import Issuing
 from .services.offers import Offers, current
 from .services.outgoing import note_origin
 from .services.payments import Payments
 from .services.pruning import Pruner
 from .services.reconciler import Reconciler
+from .services.registration import Registration
 from .services.registry import Registry
+from .services.signing import Signer
 from .services.timer import Timer
 from .services.waiting import Waiters
 from .services.watching import Watcher
@@ -39,6 +45,10 @@ from .store import cursors, endpoints, invoices, outbox
 from .store.store import Store
 
 log = logging.getLogger(__name__)
+
+
+#: Runs a job with its arguments on a thread that may call the node.
+Submit = Callable[..., None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +71,14 @@ def now() -> int:
 class Services:
     """Everything that commands, hooks and notifications work with."""
 
-    def __init__(self, settings: Settings, node: Lightningd, emit: Emit) -> None:
+    def __init__(self, settings: Settings, node: Lightningd, emit: Emit, submit: Submit) -> None:
         """Opens the sidecar and asks the node for its secrets; raises PaycodesError with what to do.
 
-        `emit` sends a notification to the node, for other plugins.
+        `emit` sends a notification to the node, for other plugins; `submit` runs a job on a thread that may call it.
         """
         self.settings = settings
         self.node = node
+        self.clock = now
         self.started_at = now()
         self.store = Store(settings.database)
         try:
@@ -96,12 +107,14 @@ class Services:
             self.registry,
             node_id=node_id,
             clock=now,
-            changed=lambda invoice: self.waiters.changed(invoice),
+            changed=self._changed,
             awaited=lambda slot: self.waiters.is_awaited(slot),
+            opened=lambda payment_hashes: self.desk.opened(payment_hashes),
             told=self._told,
         )
         self.waiters = Waiters(self.books.by_slot, self.timer)
-        self.issuing = Issuing(self.store, node, self.registry, self.books, clock=now)
+        self.issuing = Issuing(self.store, node, self.registry, self.books, Signer(node, clock=now), clock=now)
+        self._desk_of_htlcs(node_id, submit)
         self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self._told)
         self.offers = Offers(self.store, node, self.registry, node_id=node_id, clock=now, told=self._told)
         self.reconciler = Reconciler(
@@ -128,6 +141,38 @@ class Services:
             is_healthy=self.is_healthy,
         )
 
+    def _desk_of_htlcs(self, node_id: str, submit: Submit) -> None:
+        registration = Registration(self.store, self.issuing, clock=now)
+        self.holds = Holds(
+            self.store,
+            self.node,
+            self.books,
+            self.timer,
+            node_id=node_id,
+            clock=now,
+            told=self._told,
+            stirred=self.actions.wake,
+            submit=submit,
+        )
+        self.desk = Desk(self.store, self.node, self.books, registration, self.holds, clock=now, submit=submit)
+        self.decisions = Decisions(
+            self.store,
+            self.node,
+            self.books,
+            self.holds,
+            registration,
+            self.actions,
+            self.waiters,
+            self.timer,
+            clock=now,
+            submit=submit,
+        )
+
+    def _changed(self, invoice: Invoice) -> None:
+        """A commit has moved an invoice; HTLCs for it are known before anyone is told of it."""
+        self.desk.changed(invoice)
+        self.waiters.changed(invoice)
+
     def _require_same_node(self, node_id: str) -> None:
         """A sidecar belongs to one node: another one's would be judged by the wrong keys."""
         known = self.store.read(lambda sql: cursors.fact(sql, "node_id"))
@@ -145,6 +190,7 @@ class Services:
         self.announcer.start()
         self.actions.start()
         self.pruner.start()
+        self.decisions.start()
         self.watcher.start()
         self.doors.open()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import parameters as p
 from .core import qr
-from .core.answers import endpoint_answer, event_answer, invoice_answer, paycode_answer
+from .core.answers import endpoint_answer, event_answer, hold_answer, invoice_answer, paycode_answer
 from .core.keys import FIRST_INDEX
 from .core.labels import Slot
 from .core.records import DeliveryStatus, Endpoint, Invoice, Paycode
@@ -103,10 +103,6 @@ def _apply_terms(terms: Terms, given: dict[str, Any]) -> Terms:
             changes[name] = changes[name] or None
     if "issue" in changes:
         changes["issue"] = Issue(changes["issue"])
-    if changes.get("issue") is Issue.LAZY:
-        raise BadParameter("issue: lazy is not available in this version; give eager or leave it out")
-    if changes.get("hold"):
-        raise BadParameter("hold: held invoices are not available in this version; give false or leave it out")
     return replace(terms, **changes)
 
 
@@ -298,6 +294,29 @@ def paycode_verify(services: Services, payment_hash: str) -> Answer:
     invoice = services.issuing.by_hash(payment_hash)
     preimage = services.issuing.preimage(invoice)
     return {"settled": preimage is not None, "preimage": preimage, "pr": invoice.bolt11}
+
+
+# --- held payments ---
+
+
+@_command("listholds", Pool.QUICK, Parameter(name="payment_hash", kind=p.hash_hex))
+def listholds(services: Services, payment_hash: str | None = None) -> Answer:
+    """Without a `payment_hash` those that are not at their end."""
+    found = services.holds.pending() if payment_hash is None else [services.holds.find(payment_hash)]
+    return {"holds": [hold_answer(hold, now=services.clock()) for hold in found]}
+
+
+_PAYMENT_HASH = Parameter(name="payment_hash", kind=p.hash_hex, required=True)
+
+
+@_command("hold-settle", Pool.SLOW, _PAYMENT_HASH)
+def hold_settle(services: Services, payment_hash: str) -> Answer:
+    return hold_answer(services.decisions.settle(payment_hash), now=services.clock())
+
+
+@_command("hold-cancel", Pool.NODE, _PAYMENT_HASH)
+def hold_cancel(services: Services, payment_hash: str) -> Answer:
+    return hold_answer(services.decisions.cancel(payment_hash), now=services.clock())
 
 
 # --- webhooks and the outbox ---

@@ -15,8 +15,14 @@ POINTS = frozenset(
         "create:recorded",  # the paycode is in the sidecar, its definition not yet in the node's datastore
         "create:mirrored",  # the definition is in the datastore, the sidecar does not know
         "issue:reserved",  # the index is durable, the node has not been called
+        "issue:signed",  # the string of a lazy or held invoice is made, it is not recorded
         "issue:called",  # the node has the invoice, its answer is not recorded
         "issue:issued",  # recorded, the caller has no answer
+        "hold:accepted",  # all HTLCs of a held payment are here and that is durable, nothing was sent
+        "settle:released",  # the HTLCs of a held payment were let go to the node, its word is not known
+        "cancel:failed",  # the HTLCs of a canceled payment were failed, that is not recorded
+        "register:marked",  # a lazy or held invoice is about to be told to the node
+        "register:called",  # the node has it, its HTLCs still wait for their answer
         "hook:intent",  # the hook's intent is durable, the hook is not answered
         "hook:answered",  # the hook is answered, the node's word is not known
         "paid:asked",  # the node said paid, nothing is recorded

@@ -97,13 +97,19 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             "invoice_payment": self._invoice_paid,
             "sendpay_success": self._outgoing_changed,
             "sendpay_failure": self._outgoing_changed,
+            "block_added": self._block_added,
             "shutdown": self._shut_down,
+        }
+        self._hooks: dict[str, Callable[[Request], None]] = {
+            "htlc_accepted": self._htlc,
+            "invoice_payment": self._hook,
         }
         for topic in self._topics:
             self.add_subscription(topic, _dispatched_elsewhere)
         for topic in (*TOPICS.values(), DISABLED_TOPIC):
             self.add_notification_topic(topic)
-        self.add_hook("invoice_payment", _dispatched_elsewhere, background=True)
+        for hook in self._hooks:
+            self.add_hook(hook, _dispatched_elsewhere, background=True)
         self.child_init = self._start
 
     # --- what lightningd is told ---
@@ -122,7 +128,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         directory = Path(configuration["lightning-dir"])
         try:
             settings = _settings(options, directory)
-            services = Services(settings, Lightningd(str(directory / configuration["rpc-file"])), self._emit)
+            node = Lightningd(str(directory / configuration["rpc-file"]))
+            services = Services(settings, node, self._emit, self._submit)
         except PaycodesError as e:
             self._why_not = e.message
             log.warning("not working: %s", e.message)
@@ -133,6 +140,9 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             return
         services.start()
         self._services = services
+
+    def _submit(self, job: Callable[..., None], *arguments: Any) -> None:
+        self._pools.submit(Pool.NODE.value, job, *arguments)
 
     def _emit(self, topic: str, content: dict[str, Any]) -> None:
         self._write_locked({"jsonrpc": "2.0", "method": topic, "params": {topic: content}})
@@ -161,8 +171,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             self._write_locked({"jsonrpc": "2.0", "id": json.loads(match[1]), "error": error})
 
     def _dispatch_request(self, request: Request) -> None:
-        if request.method == "invoice_payment":
-            self._hook(request)
+        if request.method in self._hooks:
+            self._hooks[request.method](request)
         elif request.method in COMMANDS or request.method == "check":
             self._command(request)
         else:
@@ -223,11 +233,24 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             }
         self._write_locked({"jsonrpc": "2.0", "id": request.id, "error": answer})
 
-    # --- the hook ---
+    # --- the hooks ---
+
+    def _htlc(self, request: Request) -> None:
+        """Answer once: at once for what is not ours, else when the desk has decided."""
+        services = self._services
+        if services is None:
+            self._answer(request, _CONTINUE)
+            return
+        once = _Once(partial(self._answer, request))
+        try:
+            services.desk.take(request.params, once)
+        except Exception as e:
+            log.error("the htlc_accepted hook failed: %s", describe(e))
+            once(_CONTINUE)
 
     def _hook(self, request: Request) -> None:
         """Answer `continue`, always and once: when the intent is on disk, or when its time is up."""
-        once = _Once(lambda: self._answer(request, _CONTINUE))
+        once = partial(_Once(partial(self._answer, request)), _CONTINUE)
         try:
             slot = _slot_of(request.params.get("payment"))
             if slot is None or self._services is None:
@@ -240,7 +263,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             once()
 
     @staticmethod
-    def _intended(once: _Once) -> None:
+    def _intended(once: Callable[[], None]) -> None:
         once()
         crash.point("hook:answered")
 
@@ -260,9 +283,9 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         if services is None:
             return
         if slot is not None:
-            self._pools.submit(Pool.NODE.value, self._look, services, slot)
+            self._submit(self._look, services, slot)
         elif (label := _label_of(payment)) is not None and offer_id_of(label) is not None:
-            self._pools.submit(Pool.NODE.value, self._look_offer, services, label)
+            self._submit(self._look_offer, services, label)
 
     @staticmethod
     def _look(services: Services, slot: Slot) -> None:
@@ -283,12 +306,16 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             log.info("a payment by an offer is looked at again by reconcile: %s", describe(e))
             services.watcher.wake()
 
+    def _block_added(self, block: Any) -> None:
+        if self._services is not None:
+            self._services.decisions.on_block(int(block["height"]))
+
     def _outgoing_changed(self, payment: Any) -> None:
         # A failure notification does not have the hash where a success has it.
         data = payment.get("data", payment) if isinstance(payment, Mapping) else {}
         payment_hash = data.get("payment_hash")
         if isinstance(payment_hash, str) and self._services is not None:
-            self._pools.submit(Pool.NODE.value, self._look_outgoing, self._services, payment_hash)
+            self._submit(self._look_outgoing, self._services, payment_hash)
 
     def _look_outgoing(self, services: Services, payment_hash: str) -> None:
         try:
@@ -300,7 +327,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             services.watcher.wake()
         else:
             if not quiet:
-                again = partial(self._pools.submit, Pool.NODE.value, self._look_outgoing, services, payment_hash)
+                again = partial(self._submit, self._look_outgoing, services, payment_hash)
                 services.timer.after(QUIET_S + 1, again)
 
     def _shut_down(self, _: Any) -> None:
@@ -343,15 +370,15 @@ class _ProgressBar:
 
 
 class _Once:
-    """A callable that does its work at the first call only, whichever thread makes it."""
+    """A callable that takes its first call only, whichever thread makes it."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
+    def __init__(self, answer: Callable[[Mapping[str, str]], None]) -> None:
+        self._answer = answer
         self._free = threading.Lock()
 
-    def __call__(self) -> None:
+    def __call__(self, result: Mapping[str, str]) -> None:
         if self._free.acquire(blocking=False):
-            self._work()
+            self._answer(result)
 
 
 def _dispatched_elsewhere(**_: Any) -> None:

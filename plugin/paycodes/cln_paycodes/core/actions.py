@@ -51,12 +51,13 @@ class End(str, Enum):
 
 _S = ActionState
 
-#: Every move of every kind. From `registered` on HTLCs may have gone to the node, and the payer may know the preimage:
-#: no failure leads out of there.
+#: Every move of every kind. From `released` on the node has the HTLCs, and the payer may know the preimage: no failure
+#: leads out of there. Before that the plugin may have died and let go of them, to the payer or, once the node knew the
+#: invoice, to the node.
 MACHINES: dict[ActionKind, dict[ActionState, frozenset[ActionState | End]]] = {
     ActionKind.SETTLE: {
         _S.ASKED: frozenset({_S.REGISTERED, End.FAILED}),
-        _S.REGISTERED: frozenset({_S.RELEASED}),
+        _S.REGISTERED: frozenset({_S.RELEASED, End.DONE, End.FAILED}),
         _S.RELEASED: frozenset({End.DONE}),
     },
     ActionKind.CANCEL: {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .events import Event, EventType, event_id
 from .outgoing import OutgoingOutcome
-from .records import Delivery, DeliveryStatus, Endpoint, EndpointStatus, Invoice, OutboxEvent, Paycode
+from .records import Delivery, DeliveryStatus, Endpoint, EndpointStatus, Hold, Invoice, OutboxEvent, Paycode
 
 
 def _present(**fields: Any) -> dict[str, Any]:
@@ -56,6 +57,22 @@ def invoice_answer(invoice: Invoice) -> dict[str, Any]:
         paid_at=invoice.paid_at,
         comment=invoice.comment,
         payer_data=invoice.payer_data,
+    )
+
+
+def hold_answer(hold: Hold, *, now: int) -> dict[str, Any]:
+    """`age` is in seconds."""
+    return _present(
+        payment_hash=hold.payment_hash,
+        paycode_id=hold.paycode_id,
+        index=hold.index,
+        amount_msat=hold.amount_msat,
+        parts=len(hold.parts),
+        accepted_at=hold.accepted_at,
+        age=max(0, now - hold.accepted_at),
+        claim_deadline_height=hold.claim_deadline_height,
+        status=str(hold.status),
+        reason=hold.reason,
     )
 
 
@@ -135,6 +152,12 @@ def invoice_event(node_id: str, event_type: EventType, invoice: Invoice) -> Even
         timestamp=invoice.paid_at or invoice.expires_at,
         data=data,
     )
+
+
+def hold_event(node_id: str, event_type: EventType, invoice: Invoice, *, timestamp: int, **of_hold: str | int) -> Event:
+    """The event of a held invoice's move, with what only a hold has: `parts`, `claim_deadline_height`, `reason`."""
+    event = invoice_event(node_id, event_type, invoice)
+    return replace(event, timestamp=timestamp, data={**event.data, **of_hold})
 
 
 def payment_event(node_id: str, outcome: OutgoingOutcome) -> Event:

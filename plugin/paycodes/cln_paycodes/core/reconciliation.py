@@ -18,6 +18,7 @@ node says arrived always wins.
     reserved             reissue, void past its time (no one ever had its string)
     issued, paying       missing, expire past its   confirm paid               conflict
                          time
+    issued, and the node was never told of it (lazy, held): agree, expire past its time
     all others           agree (cleaned away)
 """
 
@@ -135,6 +136,8 @@ def _judge_absent(slot: Slot, row: Invoice, now: int, intent_fresh: bool, eviden
     over = now > row.expires_at + EXPIRY_GRACE_S
     if row.status not in (_S.RESERVED, _S.ISSUED, _S.PAYING):
         return None
+    if row.status is _S.ISSUED and not row.registered:
+        return Finding(kind=FindingKind.EXPIRED, slot=slot, to=_S.EXPIRED) if over else None
     if evidence.trace is Trace.PAID:
         return Finding(kind=FindingKind.CONFIRMED, slot=slot, to=_S.PAID)
     if row.status is _S.RESERVED:

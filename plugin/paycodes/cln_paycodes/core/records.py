@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from .htlcs import Key
 from .labels import Slot
 from .offers import Promise
 from .states import InvoiceStatus
@@ -63,6 +64,10 @@ class Invoice:
     description_hashed: bool
     #: the offer that it is a payment of; its index is negative then, and `bolt11` holds the BOLT 12 invoice
     offer_id: str | None
+    #: the operator settles or cancels its payment
+    hold: bool
+    #: the node may have it: it was told, or is just about to be (a lazy or held invoice is not at first)
+    registered: bool
 
     @property
     def slot(self) -> Slot:
@@ -72,6 +77,31 @@ class Invoice:
     def label(self) -> str:
         """The node's label of this invoice."""
         return self.slot.label
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """A payment of a held invoice that is all there."""
+
+    payment_hash: str
+    paycode_id: str
+    index: int
+    #: the invoice's
+    status: InvoiceStatus
+    #: its HTLCs
+    parts: frozenset[Key]
+    #: what they are together
+    amount_msat: int
+    #: unix seconds
+    accepted_at: int
+    #: from this block height on it is canceled, and no longer settled
+    claim_deadline_height: int
+    #: why it was canceled
+    reason: str | None
+
+    @property
+    def slot(self) -> Slot:
+        return Slot(self.paycode_id, self.index)
 
 
 class EndpointStatus(str, Enum):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.bolt11 import CURRENCIES, features_from
+from ..core.htlcs import IncomingHtlc
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
 from ..errors import NodeRefused
 from .connection import Connection
-from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, Issued
+from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued
 
 #: Seconds after which a call's outcome counts as unknown.
 CALL_TIMEOUT_S = 30.0
@@ -138,14 +140,36 @@ class Lightningd:
             at=max(event["timestamp"] for event in received),
         )
 
-    def incoming_in_flight(self) -> list[str]:
-        channels = self._call("listpeerchannels")["channels"]
+    def incoming_htlcs(self) -> list[IncomingHtlc]:
         return [
-            htlc["payment_hash"]
-            for channel in channels
+            _incoming_htlc(channel, htlc)
+            for channel in self._call("listpeerchannels")["channels"]
             for htlc in channel.get("htlcs", ())
             if htlc["direction"] == "in"
         ]
+
+    def block_height(self) -> int:
+        return int(self._call("getinfo")["blockheight"])
+
+    def cltv_delta(self) -> int:
+        return self._number_option("cltv-delta")
+
+    def _number_option(self, name: str) -> int:
+        return int(self._call("listconfigs", config=name)["configs"][name]["value_int"])
+
+    def invoice_traits(self) -> InvoiceTraits:
+        node = self._call("getinfo")
+        return InvoiceTraits(
+            currency=CURRENCIES[node["network"]],
+            features=features_from(node["our_features"]["invoice"]),
+            final_cltv_blocks=self._number_option("cltv-final"),
+        )
+
+    def sign_invoice(self, bolt11: str) -> str:
+        return str(self._call("signinvoice", invstring=bolt11)["bolt11"])
+
+    def delete_unpaid_invoice(self, label: str) -> None:
+        self._call("delinvoice", label=label, status="unpaid")
 
     def wait_index(self, *, subsystem: str, index: str, value: int) -> None:
         params = {"subsystem": subsystem, "indexname": index, "nextvalue": value}
@@ -168,6 +192,17 @@ def _invoice(entry: dict[str, Any]) -> NodeInvoice:
         offer_id=entry.get("local_offer_id"),
         bolt12=entry.get("bolt12"),
         payer_note=entry.get("invreq_payer_note"),
+    )
+
+
+def _incoming_htlc(channel: dict[str, Any], htlc: dict[str, Any]) -> IncomingHtlc:
+    # The hook names a channel without a short_channel_id of its own yet by our alias.
+    scid = channel.get("short_channel_id") or channel.get("alias", {}).get("local", "")
+    return IncomingHtlc(
+        key=(scid, htlc["id"]),
+        payment_hash=htlc["payment_hash"],
+        amount_msat=htlc["amount_msat"],
+        is_undecided=htlc["state"] == "RCVD_ADD_ACK_REVOCATION",
     )
 
 

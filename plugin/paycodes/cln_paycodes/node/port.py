@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..core.htlcs import IncomingHtlc
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
 
 #: CLN's error codes that the plugin decides by (`common/jsonrpc_errors.h`, v26.06).
@@ -46,6 +47,18 @@ class Credit:
 
     amount_msat: int
     at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InvoiceTraits:
+    """What all invoices of a node have in common."""
+
+    #: the prefix of its network (BOLT 11)
+    currency: str
+    #: feature bits of its invoices
+    features: int
+    #: blocks that a payer leaves for the last hop (`cltv-final`)
+    final_cltv_blocks: int
 
 
 class Node(Protocol):
@@ -95,8 +108,21 @@ class Node(Protocol):
     def bookkeeper_credit(self, payment_hash: str) -> Credit | None:
         """What the built-in bookkeeper knows to have come in under a hash; NodeRefused where it is disabled."""
 
-    def incoming_in_flight(self) -> list[str]:
-        """The payment hashes of the HTLCs towards us that are still in a channel."""
+    def incoming_htlcs(self) -> list[IncomingHtlc]:
+        """The HTLCs towards us that are still in a channel."""
+
+    def block_height(self) -> int: ...
+
+    def cltv_delta(self) -> int:
+        """Blocks that the node asks for between an incoming and an outgoing HTLC (`cltv-delta`)."""
+
+    def invoice_traits(self) -> InvoiceTraits: ...
+
+    def sign_invoice(self, bolt11: str) -> str:
+        """The invoice with the node's signature; the node does not store it."""
+
+    def delete_unpaid_invoice(self, label: str) -> None:
+        """Remove an invoice that has not been paid; NodeRefused when it is in another state or not there."""
 
     def wait_index(self, *, subsystem: str, index: str, value: int) -> None:
         """Return once the index has reached `value`: parked at the node, without a time limit."""

@@ -13,7 +13,8 @@ from typing import Any
 from .. import crash
 from ..core.answers import invoice_event
 from ..core.bolt11 import commits_to_hash, timestamp_of
-from ..core.events import EventType, event_id
+from ..core.events import Event, EventType, event_id
+from ..core.keys import InvoiceKeys
 from ..core.labels import Slot
 from ..core.lnurl import payer_data_of
 from ..core.reconciliation import (
@@ -70,10 +71,11 @@ class Books:
         clock: Callable[[], int],
         changed: Callable[[Invoice], None],
         awaited: Callable[[Slot], bool],
+        opened: Callable[[list[str]], None],
         told: Callable[[], None],
     ) -> None:
-        """`changed` is called after each commit that moved an invoice (a new one if it is `awaited`), `told` after one
-        that made an event.
+        """`changed` is called after each commit that moved an invoice (a new one if it is `awaited`), `opened` with the
+        payment hashes that were taken over from the node and may be paid, `told` after a commit that made an event.
         """
         self._store = store
         self._node = node
@@ -82,6 +84,7 @@ class Books:
         self._clock = clock
         self._changed = changed
         self._awaited = awaited
+        self._opened = opened
         self._told = told
         #: when the hook last saw a payment for a slot, by the monotonic clock
         self._intents: dict[Slot, float] = {}
@@ -134,10 +137,15 @@ class Books:
         self._forget_intent(slot)
         return False
 
-    def payment_hash(self, slot: Slot) -> str | None:
-        """The hash that the slot's code derives, in hex; None when the code is not defined here."""
+    def keys(self, slot: Slot) -> InvoiceKeys | None:
+        """What the slot's code derives; None when the code is not defined here."""
         root = self._registry.root_by_id(slot.paycode_id)
-        return None if root is None else root.invoice(slot.index).payment_hash.hex()
+        return None if root is None else root.invoice(slot.index)
+
+    def payment_hash(self, slot: Slot) -> str | None:
+        """In hex, likewise."""
+        keys = self.keys(slot)
+        return None if keys is None else keys.payment_hash.hex()
 
     def apply(self, finding: Finding, fact: NodeInvoice | None) -> Future[bool]:
         """Carry out a finding that has a target state; the future is done on disk, True when it made an event."""
@@ -188,6 +196,7 @@ class Books:
         entries = [_as_found(slot, fact, now) for slot, fact in found]
         invoices.insert_found(tx, entries)
         tx.after_commit(partial(self._wake, [slot for slot, _ in found]))
+        tx.after_commit(partial(self._opened, [entry.fact.payment_hash for entry in entries if entry.is_open]))
         told = [entry.slot for entry in entries if entry.status in _TOLD]
         adopted = invoices.by_slots(tx, told) if told else {}
         return sum(self._tell(tx, adopted[slot]) for slot in told)
@@ -218,7 +227,12 @@ class Books:
         event_type = _TOLD.get(invoice.status)
         if event_type is None:
             return False
-        made = outbox.add(tx, invoice_event(self._node_id, event_type, invoice))
+        if invoice.hold and invoice.status is _S.PAID:
+            self._add(tx, invoice_event(self._node_id, EventType.HOLD_SETTLED, invoice))
+        return self._add(tx, invoice_event(self._node_id, event_type, invoice))
+
+    def _add(self, tx: Transaction, event: Event) -> bool:
+        made = outbox.add(tx, event)
         if made:
             tx.after_commit(self._told)
         return made

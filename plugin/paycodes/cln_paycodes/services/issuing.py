@@ -1,7 +1,8 @@
 """Issuing an invoice of a paycode: intent, call, outcome.
 
 1. intent    the index is taken and the row is `reserved`, durable, before the node is asked
-2. call      the node's `invoice` with our label and preimage: of identical calls exactly one wins (900, 901)
+2. call      the node's `invoice` with our label and preimage: of identical calls exactly one wins (900, 901); for a
+             lazy or held code its `signinvoice`, which leaves nothing behind
 3. outcome   `issued` with the node's string; `void` when it refused; still `reserved` when no answer came
 
 Because a repeated call is harmless, every doubt about step 2 or 3 is ended by calling again, never by assuming: here
@@ -37,8 +38,10 @@ from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, INVOICE_PREIMAGE_ALREADY_E
 from ..store import invoices, paycodes
 from ..store.store import Store
 from ..store.writer import Transaction
+from .adoption import is_listed
 from .books import Books
 from .registry import Registry
+from .signing import Signer
 
 _S = InvoiceStatus
 
@@ -80,9 +83,19 @@ class IndexTaken(Exception):
 
 
 class Issuing:
-    def __init__(self, store: Store, node: Node, registry: Registry, books: Books, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node: Node,
+        registry: Registry,
+        books: Books,
+        signer: Signer,
+        *,
+        clock: Callable[[], int],
+    ) -> None:
         self._store = store
         self._node = node
+        self._signer = signer
         self._registry = registry
         self._books = books
         self._clock = clock
@@ -143,6 +156,8 @@ class Issuing:
             idempotency_key=request.idempotency_key,
             description=request.hashed_description or paycode.terms.description,
             description_hashed=request.hashed_description is not None,
+            hold=paycode.terms.hold,
+            registered=is_listed(paycode),
         )
 
     # --- call and outcome ---
@@ -179,6 +194,8 @@ class Issuing:
         assert now_row is not None
         if now_row.status is not _S.RESERVED:
             return now_row  # another thread brought it there before this one took the slot
+        if not row.registered:
+            return self._outcome(row, _S.ISSUED, bolt11=self._sign(row))
         try:
             answer = self.call_node(row, expiry_s=max(1, row.expires_at - self._clock()))
         except NodeRefused as e:
@@ -190,6 +207,13 @@ class Issuing:
         issued = self._outcome(row, _S.ISSUED, bolt11=answer.bolt11, expires_at=answer.expires_at)
         crash.point("issue:issued")
         return issued
+
+    def _sign(self, row: Invoice) -> str:
+        """The string of an invoice that the node does not get to know yet."""
+        keys = self._registry.root(self._registry.find(row.paycode_id)).invoice(row.index)
+        bolt11 = self._signer.sign(row, keys)
+        crash.point("issue:signed")
+        return bolt11
 
     def _outcome(self, row: Invoice, to: InvoiceStatus, **fields: Any) -> Invoice:
         return self._store.write(lambda tx: self._books.change(tx, row.slot, to, **fields))

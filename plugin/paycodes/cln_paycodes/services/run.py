@@ -177,8 +177,8 @@ class Run:
         if deleted and not listed and self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST:
             self._list_again()
             listed = True
-        gone = self._gone(_S.RESERVED, None) + self._gone(_S.PAYING, None)
-        gone += self._gone(_S.ISSUED, None if look_at_all else self._sources.clock())
+        gone = self._gone(_S.RESERVED) + self._gone(_S.PAYING)
+        gone += self._gone(_S.ISSUED, past_time=not look_at_all)
         self._settle_gone(gone)
         if self._store.read(partial(invoices.count_open, status=_S.PAYING)):
             self.again_in_s = INTENT_STALE_S + 1
@@ -191,13 +191,13 @@ class Run:
             self._findings.record(self._judge_page(page))
         self._findings.flush()
 
-    def _gone(self, status: InvoiceStatus, expired_at: int | None) -> list[Slot]:
+    def _gone(self, status: InvoiceStatus, *, past_time: bool = False) -> list[Slot]:
         """The slots in one state that the node does not have; those that it has are judged by what it says."""
         gone: list[Slot] = []
-        after = (-1, -1)
+        after, now = (-1, -1), self._sources.clock()
         while True:
             rows = self._store.read(
-                partial(invoices.open_slots, status=status, expired_at=expired_at, after=after, limit=SLICE)
+                partial(invoices.open_slots, status=status, now=now, past_time=past_time, after=after, limit=SLICE)
             )
             for _, slot in rows:
                 tally = self._findings.tallies.get(slot.paycode_id)

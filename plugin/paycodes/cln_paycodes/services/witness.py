@@ -38,7 +38,7 @@ class Witness:
         try:
             if self._in_flight is None:
                 # Before the bookkeeper is asked: what is resolved in between, it has.
-                self._in_flight = frozenset(self._node.incoming_in_flight())
+                self._in_flight = frozenset(htlc.payment_hash for htlc in self._node.incoming_htlcs())
             credit = self._node.bookkeeper_credit(payment_hash)
         except NodeRefused:
             self._has_bookkeeper = False  # disabled, or a node without it

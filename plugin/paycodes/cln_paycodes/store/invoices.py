@@ -20,7 +20,7 @@ from .store import Sql
 _COLUMNS = (
     "sequence, paycode_id, idx, payment_hash, status, amount_msat, received_msat, bolt11, created_at,"
     " expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description, description_hashed,"
-    " offer_id"
+    " offer_id, hold, registered"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 
@@ -31,7 +31,7 @@ UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
 def _record(row: tuple[Any, ...]) -> Invoice:
     (sequence, paycode_id, index, payment_hash, status, amount_msat, received_msat, bolt11, created_at,
      expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description,
-     description_hashed, offer_id) = row  # fmt: skip
+     description_hashed, offer_id, hold, registered) = row  # fmt: skip
     return Invoice(
         sequence=sequence,
         paycode_id=paycode_id,
@@ -51,6 +51,8 @@ def _record(row: tuple[Any, ...]) -> Invoice:
         description=description,
         description_hashed=bool(description_hashed),
         offer_id=offer_id,
+        hold=bool(hold),
+        registered=bool(registered),
     )
 
 
@@ -114,24 +116,31 @@ def page(
 
 
 def open_slots(
-    sql: Sql, status: InvoiceStatus, *, expired_at: int | None = None, after: tuple[int, int] = (-1, -1), limit: int
+    sql: Sql,
+    status: InvoiceStatus,
+    *,
+    now: int,
+    past_time: bool = False,
+    after: tuple[int, int] = (-1, -1),
+    limit: int,
 ) -> list[tuple[tuple[int, int], Slot]]:
-    """Slots in one open state, the earliest to expire first, each with the place to go on `after`; with `expired_at`
-    only those past their time.
+    """Slots in one open state that are past their time or (not `past_time`) that the node may have, the earliest to
+    expire first, each with the place to go on `after`.
     """
-    until = (1 << 62) if expired_at is None else expired_at
+    until = now if past_time else 1 << 62
     rows = sql.execute(
         "SELECT expires_at, sequence, paycode_id, idx FROM invoices WHERE status = ?"
         " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling') AND expires_at <= ?"
-        " AND (expires_at, sequence) > (?, ?) ORDER BY expires_at, sequence LIMIT ?",
-        (str(status), until, *after, limit),
+        " AND (registered = 1 OR expires_at <= ?) AND (expires_at, sequence) > (?, ?)"
+        " ORDER BY expires_at, sequence LIMIT ?",
+        (str(status), until, now, *after, limit),
     )
     return [((row[0], row[1]), Slot(row[2], row[3])) for row in rows]
 
 
 def newest_issued(sql: Sql) -> Invoice | None:
-    """The last invoice that was made and is still open."""
-    return _one(sql, "status = 'issued' ORDER BY sequence DESC LIMIT 1")
+    """The last invoice that was made, that the node was told of, and that is still open."""
+    return _one(sql, "status = 'issued' AND registered = 1 ORDER BY sequence DESC LIMIT 1")
 
 
 def count_open(sql: Sql, status: InvoiceStatus) -> int:
@@ -178,12 +187,14 @@ def insert(
     idempotency_key: str | None = None,
     description: str | None = None,
     description_hashed: bool = False,
+    hold: bool = False,
+    registered: bool = True,
 ) -> Invoice:
     """A new row in any state: `reserved` when it is made here, the node's word when it is found there."""
     row = sql.execute(
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
         " created_at, expires_at, paid_at, moved_at, comment, payer_data, idempotency_key, description,"
-        " description_hashed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " description_hashed, hold, registered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         f" RETURNING {_COLUMNS}",
         (
             payment_hash,
@@ -202,6 +213,8 @@ def insert(
             idempotency_key,
             description,
             description_hashed,
+            hold,
+            registered,
         ),
     ).fetchone()
     paycodes.count(
@@ -227,6 +240,11 @@ class Found:
     moved_at: int
     payer_data: dict[str, Any] | None
     description_hashed: bool
+
+    @property
+    def is_open(self) -> bool:
+        """It may still be paid."""
+        return self.status not in FINAL
 
 
 def insert_found(sql: Sql, found: list[Found]) -> None:
@@ -300,6 +318,19 @@ def change(
         received_msat=received_msat or 0,
     )
     return get(sql, slot)
+
+
+def mark_registered(sql: Sql, slot: Slot) -> None:
+    """Written before the node is told of a lazy or held invoice."""
+    sql.execute("UPDATE invoices SET registered = 1 WHERE paycode_id = ? AND idx = ?", (slot.paycode_id, slot.index))
+
+
+def open_hashes(sql: Sql) -> list[bytes]:
+    """The payment hashes, of 32 bytes, of all invoices that may still be paid."""
+    rows = sql.execute(
+        "SELECT payment_hash FROM invoices WHERE status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')"
+    )
+    return [bytes.fromhex(row[0]) for row in rows]
 
 
 def get(sql: Sql, slot: Slot) -> Invoice:

@@ -195,6 +195,27 @@ def m005_actions(db: Database) -> None:
     )
 
 
+@migrations()
+def m006_desk(db: Database) -> None:
+    _run(
+        db,
+        """
+        ALTER TABLE invoices ADD COLUMN hold INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE invoices ADD COLUMN registered INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE paycodes ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX invoices_unregistered ON invoices (expires_at) WHERE registered = 0 AND status = 'expired';
+        CREATE TABLE holds (
+            payment_hash          TEXT PRIMARY KEY REFERENCES invoices (payment_hash),
+            parts                 TEXT NOT NULL,
+            amount_msat           INTEGER NOT NULL,
+            accepted_at           INTEGER NOT NULL,
+            claim_deadline_height INTEGER NOT NULL,
+            reason                TEXT
+        ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
 def _run(db: Database, script: str) -> None:
     """Statements one by one: sqlite3's `executescript` would commit the migration's transaction first."""
     for statement in script.split(";"):

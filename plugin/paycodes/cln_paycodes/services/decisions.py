@@ -1,0 +1,247 @@
+"""What becomes of a held payment that is all there: the operator settles or cancels it, or its time is over.
+
+Both are actions (`actions.py`) with the payment hash for their id, so that neither can undo the other. Settling
+tells the node of the invoice only now, and lets the HTLCs go to it only when that is sure; then the node settles them.
+
+Who has the money when processes die, by the point that was reached:
+
+    settle                                     plugin alone dies             plugin and node die
+    1  before the decision is on disk          payer: canceled, told         held on: the decision is still open
+    2  decided (action:begun)                  payer: canceled, told         operator: offered again, settled
+    3  node about to be told (register:marked) payer: canceled, told         operator: offered again, settled
+    4  node has the invoice (register:called)  operator: the node settles    operator: offered again, settled
+    5  books `settling` (action:stored)        operator: the node settles    operator: offered again, let go
+    6  HTLCs let go (settle:released)          operator: the node settles    operator: offered again, let go
+    7  the node said paid (paid:recorded)      operator                      operator
+
+    cancel
+    1  before the decision is on disk          payer: canceled, told         held on: the decision is still open
+    2  books `canceled` (action:begun)         payer                         payer: offered again, failed
+    3  HTLCs failed (cancel:failed)            payer                         payer
+
+What was answered to `hold-settle` is never lost: it answers when the HTLCs are let go (6).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from .. import crash
+from ..core.actions import ActionKind, ActionState, Checkpoint, Done, Failed, Next, Outcome, Park
+from ..core.records import Hold, Invoice
+from ..core.states import InvoiceStatus
+from ..errors import ActionUnderWay, IllegalState, NodeRefused, PaycodesError, WaitTimeout
+from ..node.port import Node
+from ..store import invoices
+from ..store.store import Store
+from ..store.writer import Transaction
+from .actions import Engine
+from .books import Books
+from .holds import Holds
+from .registration import Registration
+from .timer import Timer
+from .waiting import Waiters
+
+log = logging.getLogger(__name__)
+
+_S = InvoiceStatus
+
+#: Seconds for which the node takes a held invoice's HTLCs once it was told of it: the payer's own time may be over.
+SETTLE_EXPIRY_S = 24 * 3600
+
+#: Seconds until an action looks again for HTLCs that the node offers after its restart, or for the node's word.
+LOOK_S = 1.0
+
+_LOST = "the plugin stopped or a channel closed while the payment was held: the payer has it back"
+
+#: Seconds that a command waits for the node's word, which comes at once unless the node was just restarted.
+ANSWER_S = 10.0
+
+#: Seconds after which a payment that was let go and is not paid is worth a person's look.
+STUCK_S = 600
+
+
+class Decisions:
+    def __init__(
+        self,
+        store: Store,
+        node: Node,
+        books: Books,
+        holds: Holds,
+        registration: Registration,
+        engine: Engine,
+        waiters: Waiters,
+        timer: Timer,
+        *,
+        clock: Callable[[], int],
+        submit: Callable[..., None],
+    ) -> None:
+        """`submit` runs a job on a thread that may call the node."""
+        self._store = store
+        self._node = node
+        self._books = books
+        self._holds = holds
+        self._registration = registration
+        self._engine = engine
+        self._waiters = waiters
+        self._timer = timer
+        self._clock = clock
+        self._submit = submit
+        engine.machine(
+            ActionKind.SETTLE,
+            {
+                ActionState.ASKED: self._register,
+                ActionState.REGISTERED: self._let_go,
+                ActionState.RELEASED: self._await_word,
+            },
+            on_rejection=_refused,
+            ended=self._settle_ended,
+        )
+        engine.machine(
+            ActionKind.CANCEL, {ActionState.ASKED: self._give_back}, on_rejection=_refused, ended=lambda *_: None
+        )
+
+    # --- what the operator says ---
+
+    def settle(self, payment_hash: str) -> Hold:
+        """Take a held payment; the same again changes nothing.
+
+        Raises UnknownInvoice, and IllegalState when it is canceled or too late. A hold that is still `accepted` then
+        has HTLCs that the node, just restarted, has not offered again: the decision is kept.
+        """
+        hold = self._holds.find(payment_hash)
+        self._store.write(partial(self._decide_to_settle, hold=hold))
+        try:
+            self._waiters.wait(hold.slot, _S.PAID, ANSWER_S).result()
+        except (WaitTimeout, IllegalState):
+            hold = self._holds.find(payment_hash)
+            if hold.status is _S.CANCELED:
+                raise IllegalState(f"{hold.slot.label} could not be settled: {hold.reason}") from None
+            return hold
+        return self._holds.find(payment_hash)
+
+    def _decide_to_settle(self, tx: Transaction, hold: Hold) -> None:
+        row = invoices.get(tx, hold.slot)
+        if row.status in (_S.SETTLING, _S.PAID):
+            return
+        if row.status is not _S.ACCEPTED:
+            raise IllegalState(f"{row.label} is {row.status}: it cannot be settled any more")
+        if self._holds.is_too_late(hold):
+            raise IllegalState(self._too_late(hold))
+        self._engine.begin(tx, hold.payment_hash, ActionKind.SETTLE, {})
+
+    def _too_late(self, hold: Hold) -> str:
+        return (
+            f"it is too late to settle {hold.slot.label}: the tip is at block {self._holds.height}, and from block"
+            f" {hold.claim_deadline_height} on the channel might have to be closed to get the money"
+        )
+
+    def cancel(self, payment_hash: str, reason: str = "canceled by hold-cancel") -> Hold:
+        """Give a held payment back to its payer; the same again changes nothing.
+
+        Raises UnknownInvoice, and IllegalState when it is being settled or is paid.
+        """
+        hold = self._holds.find(payment_hash)
+        self._store.write(partial(self._decide_to_cancel, hold=hold, reason=reason))
+        return self._holds.find(payment_hash)
+
+    def _decide_to_cancel(self, tx: Transaction, hold: Hold, reason: str) -> None:
+        if invoices.get(tx, hold.slot).status is not _S.CANCELED:
+            self._engine.begin(tx, hold.payment_hash, ActionKind.CANCEL, {})
+            self._holds.record_canceled(tx, hold, reason)
+
+    # --- time ---
+
+    def start(self) -> None:
+        """Look what became of payments that were held when the plugin stopped, until all are accounted for."""
+        self._submit(self._watch)
+
+    def on_block(self, height: int) -> None:
+        """A new tip: what nobody has decided in time is canceled."""
+        self._holds.height = height
+        self._submit(self._watch)
+
+    def _watch(self) -> None:
+        waiting = False
+        for hold in self._holds.pending():
+            if hold.status is not _S.ACCEPTED:
+                continue
+            try:
+                if self._holds.is_too_late(hold):
+                    self.cancel(hold.payment_hash, f"nobody decided before block {hold.claim_deadline_height}")
+                elif not self._holds.is_attached(hold):
+                    waiting = True
+                    if self._holds.is_lost(hold):
+                        self.cancel(hold.payment_hash, _LOST)
+            except ActionUnderWay:
+                self._engine.wake(hold.payment_hash)
+            except PaycodesError as e:
+                log.warning("%s is looked at again: %s", hold.slot.label, e)
+                waiting = True
+        if waiting:
+            self._timer.after(LOOK_S, partial(self._submit, self._watch))
+
+    # --- settling, step by step ---
+
+    def _register(self, checkpoint: Checkpoint) -> Outcome:
+        hold = self._holds.find(checkpoint.action_id)
+        if self._holds.is_too_late(hold):
+            return self._fail(hold, self._too_late(hold))
+        if not self._holds.is_attached(hold):
+            return self._fail(hold, _LOST) if self._holds.is_lost(hold) else Park(wake_after_s=LOOK_S)
+        self._registration.ensure(self._row(hold), expiry_s=SETTLE_EXPIRY_S)
+        return Next(ActionState.REGISTERED)
+
+    def _let_go(self, checkpoint: Checkpoint) -> Outcome:
+        hold = self._holds.find(checkpoint.action_id)
+        if self._is_paid(hold):
+            return Done()
+        if self._holds.is_attached(hold):
+            return Next(ActionState.RELEASED, write=partial(self._record_settling, hold=hold))
+        if not self._holds.is_lost(hold):
+            return Park(wake_after_s=LOOK_S)
+        if self._node.invoice_by_label(hold.slot.label) is not None:
+            self._node.delete_unpaid_invoice(hold.slot.label)  # refused when it was paid just now
+        return self._fail(hold, _LOST)
+
+    def _record_settling(self, tx: Transaction, hold: Hold) -> None:
+        if invoices.get(tx, hold.slot).status is _S.ACCEPTED:
+            self._books.change(tx, hold.slot, _S.SETTLING)
+
+    def _await_word(self, checkpoint: Checkpoint) -> Outcome:
+        hold = self._holds.find(checkpoint.action_id)
+        self._holds.release(hold.payment_hash)
+        crash.point("settle:released")
+        if self._is_paid(hold):
+            return Done()
+        if self._clock() - checkpoint.created_at > STUCK_S:
+            return Park(error=f"{hold.slot.label} was let go, and the node has not settled it")
+        return Park(wake_after_s=LOOK_S)
+
+    def _is_paid(self, hold: Hold) -> bool:
+        row = self._books.settle_with_node(hold.slot)
+        return row is not None and row.status is _S.PAID
+
+    def _row(self, hold: Hold) -> Invoice:
+        return self._store.read(partial(invoices.get, slot=hold.slot))
+
+    def _fail(self, hold: Hold, reason: str) -> Failed:
+        return Failed(reason, write=partial(self._holds.record_canceled, hold=hold, reason=reason))
+
+    def _settle_ended(self, checkpoint: Checkpoint, end: Done | Failed) -> None:
+        if isinstance(end, Failed):
+            self._holds.give_back(checkpoint.action_id)
+
+    # --- canceling ---
+
+    def _give_back(self, checkpoint: Checkpoint) -> Outcome:
+        self._holds.give_back(checkpoint.action_id)
+        crash.point("cancel:failed")
+        return Done()
+
+
+def _refused(_: Checkpoint, error: NodeRefused) -> Outcome:
+    """Nothing happened at the node: tried again until it takes it, or until the payment's deadline."""
+    return Park(error=str(error))

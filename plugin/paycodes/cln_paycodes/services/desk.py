@@ -1,0 +1,194 @@
+"""The HTLC desk: what becomes of each HTLC that ends here and is for an invoice of ours.
+
+    not ours                      the node goes on at once, without a look at the disk
+    the node would refuse it      the node goes on, and refuses it
+    of a held invoice             `holds.py` keeps it until the operator has decided
+    beyond a complete set         failed: the guard
+    of an invoice that the node   the node is told of the invoice first, then goes on
+    does not have yet (lazy)
+
+The guard protects against duplicate payments. Parts that are let through are remembered until the invoice is at its
+end; once they make up what the payer says the payment is (`total_msat`), further ones are failed, as the node
+is not to see a second complete payment of an invoice while it settles the first. What was let through before the
+plugin or the node was started is asked of the node, whose channels remember every HTLC that is undecided; and so it is
+before any part is failed, because a payment that failed in the meantime may honestly be tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ..core.htlcs import (
+    CONTINUE,
+    Htlc,
+    Key,
+    incorrect_or_unknown_details,
+    is_final,
+    is_payable,
+    read_htlc,
+    undecided,
+)
+from ..core.keys import payment_secret_of
+from ..core.records import Invoice
+from ..core.states import FINAL, InvoiceStatus
+from ..errors import PaycodesError, describe
+from ..node.port import Node
+from ..store import invoices
+from ..store.store import Store
+from .books import Books
+from .holds import Answer, Holds, Part
+from .registration import Registration
+
+log = logging.getLogger(__name__)
+
+_S = InvoiceStatus
+
+
+class _Payment:
+    """What the desk knows of the HTLCs of one payment hash."""
+
+    __slots__ = ("known", "let_msat", "lock", "total_msat", "undecided")
+
+    def __init__(self) -> None:
+        #: one part at a time is decided
+        self.lock = threading.Lock()
+        #: parts that the hook has handed over and that were not let through
+        self.undecided: set[Key] = set()
+        #: amounts of the parts that were let through
+        self.let_msat: dict[Key, int] = {}
+        #: what the payer says those are together, the least of it
+        self.total_msat: int | None = None
+        #: what was let through before this process came is among them
+        self.known = False
+
+    def others_msat(self, key: Key) -> int:
+        return sum(amount for other, amount in self.let_msat.items() if other != key)
+
+    def let(self, htlc: Htlc) -> None:
+        self.undecided.discard(htlc.key)
+        self.let_msat[htlc.key] = htlc.amount_msat
+        self.total_msat = min(htlc.total_msat, self.total_msat or htlc.total_msat)
+
+    def replace_let(self, let_msat: dict[Key, int]) -> None:
+        self.let_msat = {key: amount for key, amount in let_msat.items() if key not in self.undecided}
+        if not self.let_msat:
+            self.total_msat = None
+
+
+class Desk:
+    def __init__(
+        self,
+        store: Store,
+        node: Node,
+        books: Books,
+        registration: Registration,
+        holds: Holds,
+        *,
+        clock: Callable[[], int],
+        submit: Callable[..., None],
+    ) -> None:
+        """`submit` runs a job on a thread that may call the node."""
+        self._store = store
+        self._node = node
+        self._books = books
+        self._registration = registration
+        self._holds = holds
+        self._clock = clock
+        self._submit = submit
+        #: of every invoice of ours that may still be paid
+        self._hashes = set(store.read(invoices.open_hashes))
+        self._payments: dict[str, _Payment] = {}
+        self._asking = threading.Lock()
+        self._before: dict[str, dict[Key, int]] | None = None
+
+    def changed(self, invoice: Invoice) -> None:
+        """An invoice got this state: called after the commit, before anyone is told."""
+        if invoice.status in FINAL:
+            self._hashes.discard(bytes.fromhex(invoice.payment_hash))
+            self._payments.pop(invoice.payment_hash, None)
+        else:
+            self._hashes.add(bytes.fromhex(invoice.payment_hash))
+
+    def opened(self, payment_hashes: list[str]) -> None:
+        """Open invoices that the books have from now on."""
+        self._hashes.update(map(bytes.fromhex, payment_hashes))
+
+    def take(self, params: Mapping[str, Any], answer: Answer) -> None:
+        """The hook's call; `answer` is called now, or later from another thread, and takes only its first call."""
+        if not is_final(params) or bytes.fromhex(params["htlc"]["payment_hash"]) not in self._hashes:
+            answer(CONTINUE)
+            return
+        htlc = read_htlc(params)
+        payment = self._payments.setdefault(htlc.payment_hash, _Payment())
+        payment.undecided.add(htlc.key)
+        self._submit(self._decide, payment, Part(htlc, answer))
+
+    def _decide(self, payment: _Payment, part: Part) -> None:
+        try:
+            with payment.lock:
+                decision = self._decision(payment, part)
+        except PaycodesError as e:
+            log.warning("an HTLC of ours is left to the node: %s", e)
+            decision = CONTINUE
+        except Exception as e:
+            log.error("an HTLC of ours is left to the node: %s", describe(e))
+            decision = CONTINUE
+        if decision is not None:
+            part.answer(decision)
+
+    def _decision(self, payment: _Payment, part: Part) -> Mapping[str, str] | None:
+        """The hook's answer; None when the part is kept."""
+        htlc = part.htlc
+        row = self._store.read(partial(invoices.by_hash, payment_hash=htlc.payment_hash))
+        if row is None or row.status in FINAL:
+            return CONTINUE
+        if row.hold and row.status is not _S.ISSUED:
+            return self._holds.take(part, row)
+        if not self._is_payable(htlc, row):
+            return CONTINUE
+        if row.hold:
+            return self._holds.take(part, row)
+        if self._is_surplus(payment, htlc):
+            log.info("an HTLC beyond a complete payment of %s was failed", row.label)
+            return incorrect_or_unknown_details(htlc, self._holds.height)
+        if not row.registered and not self._registration.ensure(row):
+            return CONTINUE
+        payment.let(htlc)
+        return CONTINUE
+
+    def _is_payable(self, htlc: Htlc, row: Invoice) -> bool:
+        keys = self._books.keys(row.slot)
+        return keys is not None and is_payable(
+            htlc,
+            amount_msat=row.amount_msat,
+            expires_at=row.expires_at,
+            payment_secret=payment_secret_of(keys.preimage).hex(),
+            now=self._clock(),
+        )
+
+    # --- the guard ---
+
+    def _is_surplus(self, payment: _Payment, htlc: Htlc) -> bool:
+        if not payment.known:
+            payment.replace_let(self._let_before(htlc.payment_hash))
+            payment.known = True
+        if not _is_complete(payment, htlc):
+            return False
+        payment.replace_let(undecided(self._node.incoming_htlcs()).get(htlc.payment_hash, {}))
+        return _is_complete(payment, htlc)
+
+    def _let_before(self, payment_hash: str) -> dict[Key, int]:
+        """What of a payment is at the node since before the hook's first call in this process."""
+        with self._asking:
+            if self._before is None:
+                self._before = undecided(self._node.incoming_htlcs())
+        return self._before.get(payment_hash, {})
+
+
+def _is_complete(payment: _Payment, htlc: Htlc) -> bool:
+    """The parts that were let through are all that the payer says there is, without this one."""
+    return payment.others_msat(htlc.key) >= min(htlc.total_msat, payment.total_msat or htlc.total_msat)

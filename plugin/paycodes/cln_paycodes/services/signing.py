@@ -1,0 +1,52 @@
+"""Invoice strings that the node signs and does not store: those of lazy and held invoices."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+
+from ..core.bolt11 import UnsignedInvoice, encode
+from ..core.holds import FINAL_CLTV_BLOCKS
+from ..core.keys import InvoiceKeys, payment_secret_of
+from ..core.records import Invoice
+from ..node.port import InvoiceTraits, Node
+
+
+class Signer:
+    def __init__(self, node: Node, *, clock: Callable[[], int]) -> None:
+        self._node = node
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._traits: InvoiceTraits | None = None
+
+    def sign(self, row: Invoice, keys: InvoiceKeys) -> str:
+        """The string of a row; raises NodeRefused, and NodeUnknown (nothing happened, it may be tried again)."""
+        traits = self._node_traits()
+        now = self._clock()
+        description = row.description or ""
+        return self._node.sign_invoice(
+            encode(
+                UnsignedInvoice(
+                    currency=traits.currency,
+                    amount_msat=row.amount_msat,
+                    timestamp=now,
+                    payment_hash=keys.payment_hash,
+                    payment_secret=payment_secret_of(keys.preimage),
+                    description=_hash_of(description) if row.description_hashed else description,
+                    expiry_s=max(1, row.expires_at - now),
+                    min_final_cltv_expiry_delta=FINAL_CLTV_BLOCKS if row.hold else traits.final_cltv_blocks,
+                    features=traits.features,
+                )
+            )
+        )
+
+    def _node_traits(self) -> InvoiceTraits:
+        with self._lock:
+            if self._traits is None:
+                self._traits = self._node.invoice_traits()
+            return self._traits
+
+
+def _hash_of(description: str) -> bytes:
+    return hashlib.sha256(description.encode()).digest()
