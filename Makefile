@@ -33,7 +33,7 @@ test-quick: $(READY)  ## the unit tests alone
 	$(BIN)/pytest tests/unit
 
 test-twice: $(READY)  ## the tests of actions, with every step run twice
-	PAYCODES_RUN_TWICE=1 $(BIN)/pytest -m actions
+	PAYCODES_RUN_TWICE=1 $(BIN)/pytest -m actions -n $(JOBS) --dist loadgroup
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ from network import Network, Node, PaymentFailed
 from network.daemon import poll_until
 from recording import code_of
 
+pytestmark = pytest.mark.actions
+
 AMOUNT = 40000
 
 
