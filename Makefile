@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-failed test-quick test-twice lint types soak bench diagrams format clean
+.PHONY: help demo test test-failed test-quick test-twice lint types soak guard bench diagrams format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ types: $(READY)  ## mypy
 
 soak: $(READY)  ## kill it at random for a minute, then count
 	$(BIN)/python contrib/soak.py
+
+guard: $(READY)  ## every kind of duplicate payment, a hundred times
+	GUARD_TRIES=100 $(BIN)/pytest tests/scenarios/test_guard.py -k several --timeout 10000
 
 bench: $(READY)  ## measure beside the node's own `invoice`, about ten minutes; BENCH="--rows issue-1 --rounds 5" chooses
 	@$(BIN)/python -m contrib.bench $(BENCH)

@@ -9,45 +9,24 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from network import DEFAULT_PLUGIN, KINDS, Network, Node, open_network, why_unavailable
-from recording import Recorded
+from network import DEFAULT_PLUGIN, KINDS, Network, Node
+from recording import Recorded, opened_network, recorder_in
 
 # A slow machine is no failure: no example is timed.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-_RECORDER = Path(__file__).with_name("recorder.py")
 _LOG_TAIL_LINES = 60
 #: lightningd's daemons say a great deal that has nothing to do with a plugin.
 _CHATTER = re.compile(r"channeld|hsmd|connectd|gossipd|-chan#|chanbackup|bookkeeper|bcli|askrene|topology")
-
-
-@contextmanager
-def _opened(
-    kind: str, directory: Path, plugin: Path, options: dict[str, Any], beside: Sequence[Path] = ()
-) -> Iterator[Network]:
-    reason = why_unavailable(kind)
-    if reason is not None:
-        pytest.skip(f"{kind}: {reason}")
-    with open_network(kind, directory, plugin, options, beside) as network:
-        yield network
-
-
-def _recorder_in(directory: Path) -> Path:
-    """A copy of the recorder that the node can run: executable, and under this very interpreter."""
-    path = directory / "recorder.py"
-    path.write_text(f"#!{sys.executable}\n{_RECORDER.read_text()}")
-    path.chmod(0o755)
-    return path
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,7 +53,7 @@ def unique() -> str:
 @pytest.fixture
 def recorder(tmp_path: Path) -> Path:
     """The recorder plugin, for a test that opens a network itself."""
-    return _recorder_in(tmp_path)
+    return recorder_in(tmp_path)
 
 
 @pytest.fixture
@@ -85,7 +64,7 @@ def network_options() -> dict[str, Any]:
 
 @pytest.fixture(params=KINDS)
 def network(request: pytest.FixtureRequest, tmp_path: Path, network_options: dict[str, Any]) -> Iterator[Network]:
-    with _opened(request.param, tmp_path, DEFAULT_PLUGIN, network_options) as opened:
+    with opened_network(request.param, tmp_path, DEFAULT_PLUGIN, network_options) as opened:
         yield opened
     shutil.rmtree(tmp_path, ignore_errors=True)
 
@@ -93,13 +72,13 @@ def network(request: pytest.FixtureRequest, tmp_path: Path, network_options: dic
 @pytest.fixture(scope="session", params=KINDS)
 def shared_network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     directory = tmp_path_factory.mktemp(f"shared-{request.param}")
-    with _opened(request.param, directory, DEFAULT_PLUGIN, {}) as opened:
+    with opened_network(request.param, directory, DEFAULT_PLUGIN, {}) as opened:
         yield opened
 
 
 @pytest.fixture(params=KINDS)
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorded]:
-    with _opened(request.param, tmp_path, _recorder_in(tmp_path), {}) as opened:
+    with opened_network(request.param, tmp_path, recorder_in(tmp_path), {}) as opened:
         yield Recorded(opened)
     shutil.rmtree(tmp_path, ignore_errors=True)
 
@@ -108,7 +87,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorde
 def shared_recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     directory = tmp_path_factory.mktemp(f"recorded-{request.param}")
     with ExitStack() as stack:
-        opened = stack.enter_context(_opened(request.param, directory, _recorder_in(directory), {}))
+        opened = stack.enter_context(opened_network(request.param, directory, recorder_in(directory), {}))
         yield Recorded(opened)
 
 

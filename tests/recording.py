@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
-from network import Network, Node
+from network import Network, Node, open_network, why_unavailable
 from network.daemon import poll_until
 from pyln.client import RpcError
+
+_RECORDER = Path(__file__).with_name("recorder.py")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,26 @@ class Recorded:
 
     def behave(self, hook: str, *answers: Any) -> None:
         self.node.call("recorder-behave", hook=hook, answers=list(answers))
+
+
+@contextmanager
+def opened_network(
+    kind: str, directory: Path, plugin: Path, options: dict[str, Any], beside: Sequence[Path] = ()
+) -> Iterator[Network]:
+    """As `open_network`; a test that asks for a kind that this machine cannot have is skipped."""
+    reason = why_unavailable(kind)
+    if reason is not None:
+        pytest.skip(f"{kind}: {reason}")
+    with open_network(kind, directory, plugin, options, beside) as network:
+        yield network
+
+
+def recorder_in(directory: Path) -> Path:
+    """A copy of the recorder that the node can run: executable, and under this very interpreter."""
+    path = directory / "recorder.py"
+    path.write_text(f"#!{sys.executable}\n{_RECORDER.read_text()}")
+    path.chmod(0o755)
+    return path
 
 
 def error_of(node: Node, method: str, *args: Any, **kwargs: Any) -> Any:

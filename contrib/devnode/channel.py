@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .command import Call, Command, Result
+from .features import FEATURES
 from .htlcs import CHANNEL, Htlc
 from .parameters import optional, read_any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .node import Node
 
 _CAPACITY_MSAT = 10_000_000_000
+_RESERVE_MSAT = _CAPACITY_MSAT // 100
 
 #: What an HTLC needs to have an output of its own in the commitment transaction.
 _DUST_LIMIT_MSAT = 546_000
@@ -51,13 +53,17 @@ def _channel(node: Node) -> Result:
         "short_channel_id": CHANNEL,
         "direction": int(node.keys.node_id > node.payer_id),
         "channel_id": hashlib.sha256(node.payer_id.encode()).hexdigest(),
+        "owner": "channeld",
         "private": True,
         "opener": "remote",
         "alias": {"local": "225900x9274169x20089", "remote": "6563513x494271x31689"},
+        "features": ["option_static_remotekey", "option_anchors", "option_scid_alias"],
         "to_us_msat": received,
         "total_msat": _CAPACITY_MSAT,
         "dust_limit_msat": _DUST_LIMIT_MSAT,
-        "receivable_msat": max(0, _CAPACITY_MSAT - received),
+        "our_reserve_msat": _RESERVE_MSAT,
+        "their_reserve_msat": _RESERVE_MSAT,
+        "receivable_msat": max(0, _CAPACITY_MSAT - _RESERVE_MSAT - received),
         "max_accepted_htlcs": 483,
         "htlcs": [_htlc(htlc, plugin) for htlc, plugin in node.incoming.pending()],
     }
@@ -71,6 +77,26 @@ def _update(node: Node) -> Result:
         "fee_base_msat": 1,
         "fee_proportional_millionths": 10,
     }
+
+
+def _listincoming(node: Node, call: Call) -> Result:
+    """The way to us over that channel, which no invoice names: nobody but the payer could go it."""
+    call.checkpoint()
+    update = _update(node)
+    way = {
+        "id": node.payer_id,
+        "short_channel_id": CHANNEL,
+        "fee_base_msat": update["fee_base_msat"],
+        "htlc_min_msat": update["htlc_minimum_msat"],
+        "htlc_max_msat": update["htlc_maximum_msat"],
+        "fee_proportional_millionths": update["fee_proportional_millionths"],
+        "cltv_expiry_delta": update["cltv_expiry_delta"],
+        "incoming_capacity_msat": 0,
+        "public": False,
+        "peer_features": FEATURES["node"],
+        "enabled": True,
+    }
+    return {"incoming": [way]}
 
 
 def _htlc(htlc: Htlc, plugin: str | None) -> Result:
@@ -94,6 +120,7 @@ def _htlc(htlc: Htlc, plugin: str | None) -> Result:
 
 
 COMMANDS = (
+    Command("listincoming", _listincoming),
     Command(
         "listpeerchannels",
         _listpeerchannels,

@@ -119,6 +119,26 @@ def test_undecided_htlcs_are_listed_again_after_a_crash(recorded: Recorded, uniq
     assert listed(node, unique)["status"] == "paid"
 
 
+def test_only_way_in_is_a_private_channel_that_leads_nowhere(node: Node, unique: str) -> None:
+    """Everything that the choice of route hints looks at is there; an invoice has none."""
+    [way] = node.call("listincoming")["incoming"]
+    [channel] = node.call("listpeerchannels")["channels"]
+    decoded = node.call("decode", create(node, unique)["bolt11"])
+
+    assert way.keys() >= {"fee_base_msat", "fee_proportional_millionths", "cltv_expiry_delta", "htlc_max_msat"}
+    assert way["id"] == channel["peer_id"]
+    assert way["short_channel_id"] == channel["short_channel_id"]
+    assert way["incoming_capacity_msat"] == 0
+    assert way["public"] is not channel["private"] is True
+    assert channel["state"] == "CHANNELD_NORMAL"
+    assert channel["owner"] == "channeld"
+    assert set(channel["alias"]) == {"local", "remote"}
+    assert "option_scid_alias" in channel["features"]
+    sizes = [channel[name] for name in ("receivable_msat", "total_msat", "our_reserve_msat", "their_reserve_msat")]
+    assert 0 < sizes[0] < sizes[1]
+    assert "routes" not in decoded
+
+
 def test_final_cltv_of_invoices_is_an_option(node: Node, unique: str) -> None:
     """listconfigs knows cltv-final and cltv-delta, and an invoice that asks for none has the former."""
     configs = node.call("listconfigs")["configs"]

@@ -31,6 +31,8 @@ class Htlc:
     amount_msat: int
     #: block height from which the payer's side may take it back
     cltv_expiry: int
+    #: what is left of that, as the node counts
+    blocks_left: int
     #: what the payer says that all parts of the payment are together
     total_msat: int
     #: 64 hex characters
@@ -73,17 +75,20 @@ def read_htlc(params: Mapping[str, Any]) -> Htlc:
         payment_hash=str(htlc["payment_hash"]),
         amount_msat=int(htlc["amount_msat"]),
         cltv_expiry=int(htlc["cltv_expiry"]),
+        blocks_left=int(htlc["cltv_expiry_relative"]),
         total_msat=int(onion["total_msat"]),
         payment_secret=str(onion["payment_secret"]),
         has_metadata="payment_metadata" in onion,
     )
 
 
-def is_payable(htlc: Htlc, *, amount_msat: int, expires_at: int, payment_secret: str, now: int) -> bool:
-    """The node would take this part for an unpaid invoice of this amount and secret (`invoice_check_payment`)."""
+def is_payable(htlc: Htlc, *, amount_msat: int, payment_secret: str, final_cltv_blocks: int) -> bool:
+    """The node would take this part for an unpaid invoice of this amount and secret (CLN v26.06 `handle_localpay` and
+    `invoice_check_payment`).
+    """
     return (
-        now < expires_at
-        and amount_msat <= htlc.total_msat <= MOST_TIMES * amount_msat
+        amount_msat <= htlc.total_msat <= MOST_TIMES * amount_msat
+        and htlc.blocks_left >= final_cltv_blocks
         and not htlc.has_metadata
         and hmac.compare_digest(htlc.payment_secret, payment_secret)
     )

@@ -154,6 +154,9 @@ class Lightningd:
     def cltv_delta(self) -> int:
         return self._number_option("cltv-delta")
 
+    def cltv_final(self) -> int:
+        return self._number_option("cltv-final")
+
     def _number_option(self, name: str) -> int:
         return int(self._call("listconfigs", config=name)["configs"][name]["value_int"])
 
@@ -162,7 +165,7 @@ class Lightningd:
         return InvoiceTraits(
             currency=CURRENCIES[node["network"]],
             features=features_from(node["our_features"]["invoice"]),
-            final_cltv_blocks=self._number_option("cltv-final"),
+            final_cltv_blocks=self.cltv_final(),
         )
 
     def sign_invoice(self, bolt11: str) -> str:

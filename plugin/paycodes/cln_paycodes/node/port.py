@@ -116,6 +116,9 @@ class Node(Protocol):
     def cltv_delta(self) -> int:
         """Blocks that the node asks for between an incoming and an outgoing HTLC (`cltv-delta`)."""
 
+    def cltv_final(self) -> int:
+        """Blocks that the node asks of an HTLC that ends at it (`cltv-final`)."""
+
     def invoice_traits(self) -> InvoiceTraits: ...
 
     def sign_invoice(self, bolt11: str) -> str:

@@ -1,0 +1,160 @@
+"""Protection against duplicate payments: a node with paycodes takes one payment of each invoice, and lives.
+
+`make guard` runs each shape of `racing.py` a hundred times.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import racing
+from network import DEFAULT_PLUGIN, KINDS, Network
+from network.daemon import poll_until
+from racing import AMOUNT_MSAT, Race, Shape
+from recording import Recorded, create, listed, opened_network, recorder_in
+
+#: How often each shape is tried on a node that lives, and how often where something is killed.
+TRIES = int(os.environ.get("GUARD_TRIES", "5"))
+KILLS = int(os.environ.get("GUARD_TRIES", "1"))
+
+#: Long enough for a duplicate to arrive while the first payment is in invoice_payment.
+SLOW_MS = 150
+
+ISSUES = ("eager", "lazy")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    """paycodes, and beside it a recorder that is slow in invoice_payment."""
+    directory: Path = tmp_path_factory.mktemp(f"guarded-{request.param}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECORDER_SLOW_MS", str(SLOW_MS))
+        with opened_network(request.param, directory, DEFAULT_PLUGIN, {}, [recorder_in(directory)]) as network:
+            network.merchant.call("paycode-create", label="eager")
+            network.merchant.call("paycode-create", label="lazy", issue="lazy")
+            yield Recorded(network)
+
+
+def issued(network: Network, code: str) -> dict[str, Any]:
+    invoice: dict[str, Any] = network.merchant.call("paycode-invoice", code, AMOUNT_MSAT)
+    return invoice
+
+
+def parts_of(sent: racing.Sent) -> list[dict[str, Any]]:
+    return [part for each in sent for part in each.result(120)["parts"]]
+
+
+def settled_msat(parts: list[dict[str, Any]]) -> list[int]:
+    return [part["amount_msat"] for part in parts if part["status"] == "complete"]
+
+
+def check_one_payment(race: Race, parts: list[dict[str, Any]]) -> None:
+    """Exactly what one payment needs was settled, the rest went back, and node and books say so."""
+    node, invoice = race.recorded.node, race.invoice
+    settled = settled_msat(parts)
+    entry = listed(node, invoice["label"])
+    told = race.recorded.wait_for("notification", "invoice_payment", invoice["label"])
+
+    def status() -> str:
+        (row,) = node.call("listpaycodeinvoices", payment_hash=invoice["payment_hash"])["invoices"]
+        return str(row["status"])
+
+    assert node.is_running()
+    assert entry["status"] == "paid"
+    assert entry["amount_received_msat"] == sum(settled) >= AMOUNT_MSAT
+    assert sum(settled) - max(settled) < AMOUNT_MSAT, "more was taken than the payment needed"
+    assert all(part["failcodename"] for part in parts if part["status"] == "failed")
+    assert len(told) == 1
+    poll_until(lambda: status() == "paid", 30.0, "the books do not hear of it")
+
+
+@pytest.mark.parametrize("code", ISSUES)
+@pytest.mark.parametrize("shape", racing.LIVE, ids=lambda shape: shape.__name__)
+def test_one_of_several_payments_is_settled(guarded: Recorded, shape: Shape, code: str) -> None:
+    """Whatever arrives beyond it goes back to the payer, and the node stays up."""
+    pid = guarded.node.pid()
+    for _ in range(TRIES):
+        race = Race(guarded, issued(guarded.network, code))
+        check_one_payment(race, parts_of(shape(race)))
+
+        assert guarded.node.pid() == pid
+
+
+@pytest.mark.parametrize("code", ISSUES)
+@pytest.mark.parametrize("shape", racing.KILLED, ids=lambda shape: shape.__name__)
+def test_one_of_several_payments_is_settled_after_a_crash(guarded: Recorded, shape: Shape, code: str) -> None:
+    """What was let through before the crash counts: the node offers it all again."""
+    for _ in range(KILLS):
+        race = Race(guarded, issued(guarded.network, code))
+        check_one_payment(race, parts_of(shape(race)))
+
+
+@pytest.mark.parametrize("code", ISSUES)
+@pytest.mark.parametrize(
+    ("parts", "total"),
+    [
+        ([90_000], None),
+        ([30_000, 30_000, 30_000], None),
+        ([9_000] * 10, None),
+        ([180_000], 180_000),
+        ([60_000, 60_000, 60_000], 180_000),
+        ([89_999, 89_999], None),
+        ([35_000, 35_000, 35_000], None),
+    ],
+    ids=["whole", "three", "ten", "twice", "twice-in-three", "overshooting", "overshooting-in-three"],
+)
+def test_honest_payment_is_taken_whole(guarded: Recorded, parts: list[int], total: int | None, code: str) -> None:
+    """In parts, and up to twice the amount: none of it is surplus."""
+    invoice = issued(guarded.network, code)
+    sent = guarded.network.send(invoice["bolt11"], parts, total_msat=total).result(60)
+
+    assert settled_msat(sent["parts"]) == parts
+    assert listed(guarded.node, invoice["label"])["amount_received_msat"] == sum(parts)
+
+
+@pytest.mark.parametrize("code", ISSUES)
+def test_honest_payment_survives_a_crash_of_the_node(guarded: Recorded, code: str) -> None:
+    """All its parts are offered again, and all are settled."""
+    race = Race(guarded, issued(guarded.network, code))
+    sent = race.send(20_000, 30_000, 40_000)
+    race.wait_for_hook()
+    guarded.node.kill()
+    guarded.node.start()
+
+    assert settled_msat(parts_of([sent])) == [20_000, 30_000, 40_000]
+
+
+@pytest.mark.parametrize("code", ISSUES)
+def test_payment_that_failed_may_be_tried_again(guarded: Recorded, code: str) -> None:
+    """What was let through counts only as long as the node has it."""
+    race = Race(guarded, issued(guarded.network, code))
+    guarded.behave("invoice_payment", {"result": "reject"})
+    first = parts_of([race.send(45_000, 45_000)])
+    second = parts_of([race.send(45_000, 45_000)])
+
+    assert settled_msat(first) == []
+    assert settled_msat(second) == [45_000, 45_000]
+
+
+@pytest.mark.parametrize("code", ISSUES)
+def test_strangers_part_does_not_keep_a_payment_away(guarded: Recorded, code: str) -> None:
+    """A part that the node refuses, for its secret or its expiry, is not counted as one that was let through."""
+    race = Race(guarded, issued(guarded.network, code))
+    wrong = [race.send(AMOUNT_MSAT, payment_secret="5e" * 32), race.send(AMOUNT_MSAT, cltv_extra=-1)]
+    honest = race.send(45_000, 45_000)
+
+    assert settled_msat(parts_of([honest])) == [45_000, 45_000]
+    assert settled_msat(parts_of(wrong)) == []
+
+
+def test_invoices_of_others_are_left_to_the_node(guarded: Recorded, unique: str) -> None:
+    """Only codes are guarded: another invoice of the node is paid as ever."""
+    create(guarded.node, unique, 90_000)
+    bolt11 = listed(guarded.node, unique)["bolt11"]
+    sent = guarded.network.send(bolt11, [45_000, 45_000]).result(60)
+
+    assert settled_msat(sent["parts"]) == [45_000, 45_000]
