@@ -141,3 +141,86 @@ def test_open_lazy_invoice_is_no_finding(shared_network: Network, unique: str) -
     assert (report["missing"], report["reissued"], report["agree"]) == (0, 0, True)
     assert in_books(merchant, invoice)["status"] == "issued"
     assert at_node(merchant, invoice) == []
+
+
+def lose_sidecar(node: Node) -> None:
+    """The file is deleted while the plugin is down."""
+    node.stop_plugin()
+    for path in node.network_dir.glob("paycodes.sqlite3*"):
+        path.unlink()
+    node.start_plugin()
+
+
+def test_lazy_invoice_is_paid_after_the_sidecar_was_lost(network: Network) -> None:
+    """Neither books nor node know it, only its payer: found by its hash, accepted, told; no index is reused."""
+    merchant = network.merchant
+    lazy_code(merchant, "tips", min_msat=1000)
+    paid_before, open_before = (merchant.call("paycode-invoice", "tips", amount) for amount in (5000, 7000))
+    later = merchant.call("paycode-invoice", "tips", 900_000)
+    network.pay(paid_before["bolt11"])
+    wait_paid(merchant, paid_before)
+    lose_sidecar(merchant)
+    network.pay(open_before["bolt11"], parts=2)
+    first = wait_paid(merchant, open_before)
+    report = merchant.call("reconcile", full=True)
+    network.pay(later["bolt11"])
+    second = wait_paid(merchant, later)
+    fresh = merchant.call("paycode-invoice", "tips", 3000)
+    events = merchant.call("listoutbox", type="invoice.paid")["events"]
+
+    assert (first["index"], first["received_msat"], first["amount_msat"]) == (2, 7000, 7000)
+    assert (second["index"], second["received_msat"]) == (3, 900_000)
+    assert report["agree"] is True
+    assert sorted(event["data"]["index"] for event in events) == [1, 2, 3]
+    assert fresh["index"] > 3
+    assert merchant.call("reconcile", full=True)["agree"] is True
+
+
+def test_held_invoice_is_held_after_the_sidecar_was_lost(network: Network) -> None:
+    """What the operator has to agree to is never settled unasked, not even then."""
+    merchant = network.merchant
+    merchant.call("paycode-create", label="held", hold=True)
+    invoice = merchant.call("paycode-invoice", "held", 7000)
+    lose_sidecar(merchant)
+    payment = network.pay_in_background(invoice["bolt11"])
+    poll_until(lambda: bool(merchant.call("listholds")["holds"]), 30.0, "the payment was not held")
+    (hold,) = merchant.call("listholds")["holds"]
+    merchant.call("hold-settle", hold["payment_hash"])
+
+    assert (hold["payment_hash"], hold["amount_msat"]) == (invoice["payment_hash"], 7000)
+    assert payment.result(30)["payment_preimage"]
+
+
+def test_amount_below_the_codes_minimum_is_refused_after_the_sidecar_was_lost(network: Network) -> None:
+    """The amount of a lost invoice is not known: what the code would never ask for is not taken."""
+    merchant = network.merchant
+    lazy_code(merchant, "tips", min_msat=5000)
+    invoice = merchant.call("paycode-invoice", "tips", 6000)
+    lose_sidecar(merchant)
+    with pytest.raises(PaymentFailed):
+        network.pay(invoice["bolt11"], amount_msat=4999)
+
+    assert merchant.call("listinvoices")["invoices"] == []
+
+
+def test_restored_sidecar_takes_payments_of_what_it_never_saw(network: Network) -> None:
+    """An older backup of the sidecar: what was handed out after it is accepted, and none of its indexes is reused."""
+    merchant = network.merchant
+    lazy_code(merchant, "tips")
+    merchant.call("paycode-invoice", "tips", 1000)
+    merchant.stop_plugin()
+    backup = {path: path.read_bytes() for path in merchant.network_dir.glob("paycodes.sqlite3*")}
+    merchant.start_plugin()
+    unseen = merchant.call("paycode-invoice", "tips", 2000)
+    merchant.stop_plugin()
+    for path in merchant.network_dir.glob("paycodes.sqlite3*"):
+        path.unlink()
+    for path, content in backup.items():
+        path.write_bytes(content)
+    merchant.start_plugin()
+    fresh = merchant.call("paycode-invoice", "tips", 3000)
+    network.pay(unseen["bolt11"])
+    paid = wait_paid(merchant, unseen)
+
+    assert fresh["index"] > unseen["index"]
+    assert (paid["index"], paid["received_msat"]) == (unseen["index"], 2000)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from cln_paycodes.core.bolt11 import Hop, UnsignedInvoice, encode, features_from, timestamp_of
 from cln_paycodes.core.keys import payment_secret_of
-from cln_paycodes.core.routehints import USABLE_STATES, IncomingChannel, select
+from cln_paycodes.core.routehints import IncomingChannel, select
+from cln_paycodes.node.lightningd import Lightningd
 from network import Node, open_network, why_unavailable
 from network.daemon import poll_until
 from network.regtest_network import RegtestNetwork
@@ -34,28 +34,11 @@ def regtest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegtestNetwork
 
 def incoming(node: Node) -> list[IncomingChannel]:
     """The node's channels as `select` takes them."""
-    listed = node.call("listpeerchannels")["channels"]
-    by_name = {channel.get("short_channel_id") or channel["alias"]["local"]: channel for channel in listed}
-    return [_channel(way, by_name[way["short_channel_id"]]) for way in node.call("listincoming")["incoming"]]
-
-
-def _channel(way: dict[str, Any], channel: dict[str, Any]) -> IncomingChannel:
-    return IncomingChannel(
-        peer_id=bytes.fromhex(way["id"]),
-        fee_base_msat=way["fee_base_msat"],
-        fee_proportional_millionths=way["fee_proportional_millionths"],
-        cltv_expiry_delta=way["cltv_expiry_delta"],
-        htlc_max_msat=way["htlc_max_msat"],
-        onward_msat=way["incoming_capacity_msat"],
-        short_channel_id=channel.get("short_channel_id"),
-        remote_alias=channel.get("alias", {}).get("remote"),
-        alias_only="option_scid_alias" in channel["features"],
-        public=not channel["private"],
-        usable=channel["state"] in USABLE_STATES,
-        online="owner" in channel,
-        receivable_msat=channel["receivable_msat"],
-        capacity_msat=channel["total_msat"] - channel["our_reserve_msat"] - channel["their_reserve_msat"],
-    )
+    lightningd = Lightningd(str(node.rpc_path))
+    try:
+        return lightningd.incoming_channels()
+    finally:
+        lightningd.close()
 
 
 def hints_in(node: Node, bolt11: str) -> tuple[tuple[Hop, ...], ...]:
@@ -155,3 +138,13 @@ def test_string_with_a_hint_is_signed_into_the_nodes_own(regtest: RegtestNetwork
 
     assert len(ours.route_hints) == 1
     assert merchant.call("signinvoice", encode(ours))["bolt11"] == made
+
+
+def test_lazy_invoice_names_the_ways_that_the_nodes_own_does(regtest: RegtestNetwork, unique: str) -> None:
+    """A payer finds us over private channels by a lazy invoice as well."""
+    merchant = regtest.merchant
+    merchant.call("paycode-create", label=unique, issue="lazy")
+    lazy = hints_in(merchant, merchant.call("paycode-invoice", unique, 1000)["bolt11"])
+    ways = {hints_of_the_node(merchant, 1000) for _ in range(8)}
+
+    assert lazy in ways

@@ -315,3 +315,18 @@ def test_no_hot_question_scans_or_sorts(sql: sqlite3.Connection, query: Callable
     tables = [step for step in explained.plans if "VIRTUAL TABLE" not in step]
     assert any(step.startswith("SEARCH") for step in tables)
     assert [step for step in tables if not step.startswith("SEARCH")] == []
+
+
+def test_expired_invoices_that_the_node_never_had_are_forgotten(sql: sqlite3.Connection) -> None:
+    """Those that are past their time for long enough; what the node was told of, what is open and the sums stay."""
+    kinds = [(S.EXPIRED, False, 1), (S.EXPIRED, False, 2), (S.EXPIRED, True, 1), (S.ISSUED, False, 1)]
+    for index, (status, registered, expires_at) in enumerate(kinds, start=1):
+        add_invoice(sql, slot_of("tea", index), status, expires_at=NOW + expires_at, registered=registered)
+    before = _sums(sql, "tea")
+    forgotten = invoices.prune_unregistered(sql, expired_at=NOW + 1, limit=10)
+    left = [row.index for row in invoices.page(sql, limit=10)]
+
+    assert forgotten == 1
+    assert left == [2, 3, 4]
+    assert _sums(sql, "tea") == before
+    assert paycodes.pruned(sql, paycode_id_of("tea")) == 1

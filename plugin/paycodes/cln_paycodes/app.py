@@ -30,6 +30,7 @@ from .services.desk import Desk
 from .services.endpoints import Endpoints
 from .services.holds import Holds
 from .services.issuing import Issuing
+from .services.lost import LostInvoices
 from .services.offers import Offers, current
 from .services.outgoing import note_origin
 from .services.payments import Payments
@@ -91,7 +92,19 @@ class Services:
             self.store.close()
             raise
         self.timer = Timer()
-        self.registry = Registry(self.store, node, seed=seed, seal=seal, clock=now, randomness=os.urandom)
+        self.registry = Registry(
+            self.store,
+            node,
+            seed=seed,
+            seal=seal,
+            clock=now,
+            randomness=os.urandom,
+            skipped=lambda: self.lost.refresh(),
+        )
+        self.lost = LostInvoices(self.store, self.registry, clock=now)
+        if not self.registry.every():
+            self.registry.adopt()  # before the first HTLC comes: it may be for an invoice of a sidecar that was lost
+        self.lost.refresh()
         self.endpoints = Endpoints(
             self.store, node, seal=seal, clock=now, randomness=os.urandom, changed=self._endpoints_changed
         )
@@ -113,7 +126,9 @@ class Services:
             told=self._told,
         )
         self.waiters = Waiters(self.books.by_slot, self.timer)
-        self.issuing = Issuing(self.store, node, self.registry, self.books, Signer(node, clock=now), clock=now)
+        self.issuing = Issuing(
+            self.store, node, self.registry, self.books, Signer(node, clock=now, chance=random.random), clock=now
+        )
         self._desk_of_htlcs(node_id, submit)
         self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self._told)
         self.offers = Offers(self.store, node, self.registry, node_id=node_id, clock=now, told=self._told)
@@ -154,7 +169,16 @@ class Services:
             stirred=self.actions.wake,
             submit=submit,
         )
-        self.desk = Desk(self.store, self.node, self.books, registration, self.holds, clock=now, submit=submit)
+        self.desk = Desk(
+            self.store,
+            self.node,
+            self.books,
+            registration,
+            self.holds,
+            self.lost,
+            clock=now,
+            submit=submit,
+        )
         self.decisions = Decisions(
             self.store,
             self.node,

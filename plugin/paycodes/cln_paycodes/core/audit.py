@@ -40,7 +40,7 @@ class AuditLine:
     label: str
     books: Sums
     node: Sums
-    #: of rows in the books that the node no longer lists
+    #: of invoices in the books that the node does not list: cleaned away there, or not told of them yet
     cleaned: Sums
 
     @property

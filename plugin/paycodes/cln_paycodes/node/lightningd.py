@@ -8,6 +8,7 @@ from typing import Any
 from ..core.bolt11 import CURRENCIES, features_from
 from ..core.htlcs import IncomingHtlc
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
+from ..core.routehints import USABLE_STATES, IncomingChannel
 from ..errors import NodeRefused
 from .connection import Connection
 from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued
@@ -168,6 +169,20 @@ class Lightningd:
             final_cltv_blocks=self.cltv_final(),
         )
 
+    def incoming_channels(self) -> list[IncomingChannel]:
+        try:
+            ways = self._call("listincoming")["incoming"]
+        except NodeRefused as e:
+            if e.node_code != METHOD_NOT_FOUND:
+                raise
+            return []  # a node without its `topology` plugin
+        channels = {_scid(channel): channel for channel in self._call("listpeerchannels")["channels"]}
+        return [
+            _incoming_channel(way, channels[way["short_channel_id"]])
+            for way in ways
+            if way["short_channel_id"] in channels
+        ]
+
     def sign_invoice(self, bolt11: str) -> str:
         return str(self._call("signinvoice", invstring=bolt11)["bolt11"])
 
@@ -198,11 +213,33 @@ def _invoice(entry: dict[str, Any]) -> NodeInvoice:
     )
 
 
+def _scid(channel: dict[str, Any]) -> str:
+    """As the hook and `listincoming` name a channel, one without a short_channel_id of its own yet by our alias."""
+    return str(channel.get("short_channel_id") or channel.get("alias", {}).get("local", ""))
+
+
+def _incoming_channel(way: dict[str, Any], channel: dict[str, Any]) -> IncomingChannel:
+    return IncomingChannel(
+        peer_id=bytes.fromhex(way["id"]),
+        fee_base_msat=way["fee_base_msat"],
+        fee_proportional_millionths=way["fee_proportional_millionths"],
+        cltv_expiry_delta=way["cltv_expiry_delta"],
+        htlc_max_msat=way["htlc_max_msat"],
+        onward_msat=way["incoming_capacity_msat"],
+        short_channel_id=channel.get("short_channel_id"),
+        remote_alias=channel.get("alias", {}).get("remote"),
+        alias_only="option_scid_alias" in channel["features"],
+        public=not channel["private"],
+        usable=channel["state"] in USABLE_STATES,
+        online="owner" in channel,
+        receivable_msat=channel["receivable_msat"],
+        capacity_msat=channel["total_msat"] - channel["our_reserve_msat"] - channel["their_reserve_msat"],
+    )
+
+
 def _incoming_htlc(channel: dict[str, Any], htlc: dict[str, Any]) -> IncomingHtlc:
-    # The hook names a channel without a short_channel_id of its own yet by our alias.
-    scid = channel.get("short_channel_id") or channel.get("alias", {}).get("local", "")
     return IncomingHtlc(
-        key=(scid, htlc["id"]),
+        key=(_scid(channel), htlc["id"]),
         payment_hash=htlc["payment_hash"],
         amount_msat=htlc["amount_msat"],
         is_undecided=htlc["state"] == "RCVD_ADD_ACK_REVOCATION",

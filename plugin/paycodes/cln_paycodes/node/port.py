@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..core.htlcs import IncomingHtlc
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
+from ..core.routehints import IncomingChannel
 
 #: CLN's error codes that the plugin decides by (`common/jsonrpc_errors.h`, v26.06).
 INVOICE_LABEL_ALREADY_EXISTS = 900
@@ -120,6 +121,9 @@ class Node(Protocol):
         """Blocks that the node asks of an HTLC that ends at it (`cltv-final`)."""
 
     def invoice_traits(self) -> InvoiceTraits: ...
+
+    def incoming_channels(self) -> list[IncomingChannel]:
+        """Our channels as ways to us; none where the node cannot tell."""
 
     def sign_invoice(self, bolt11: str) -> str:
         """The invoice with the node's signature; the node does not store it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 
 from ..core.definitions import PaycodeDefinition
+from ..core.keys import FIRST_INDEX
 from ..core.records import Paycode
-from ..core.terms import LABEL_CHARS, Issue
+from ..core.terms import LABEL_CHARS, Issue, Terms
 from ..store import cursors, invoices, paycodes
 from ..store.store import Sql
 
@@ -14,7 +16,42 @@ from ..store.store import Sql
 _SUFFIX_CHARS = 8
 
 
-def take_over(tx: Sql, definition: PaycodeDefinition) -> str | None:
+#: Indexes of one code that are looked for among payments when they may have been handed out unseen: about 30 us each
+#: at the start.
+WINDOW = 10_000
+
+_UNSEEN = "unseen/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unseen:
+    """Indexes of a code, from `first` to `below`, that may have been handed out without a trace here or at the node."""
+
+    first: int
+    below: int
+    #: unix seconds from which on no invoice among them is valid any more
+    until: int
+
+
+def unseen(sql: Sql, paycode_id: str) -> Unseen | None:
+    value = cursors.fact(sql, _UNSEEN + paycode_id)
+    if value is None:
+        return None
+    first, below, until = json.loads(value)
+    return Unseen(first=first, below=below, until=until)
+
+
+def _note_unseen(tx: Sql, paycode_id: str, terms: Terms, *, first: int, below: int, now: int) -> None:
+    if is_listed(terms) or first >= below:
+        return
+    earlier = unseen(tx, paycode_id)
+    if earlier is not None and now < earlier.until:
+        first = min(first, earlier.first)
+    value = json.dumps([max(first, below - WINDOW), below, now + terms.expiry])
+    cursors.put_fact(tx, _UNSEEN + paycode_id, value)
+
+
+def take_over(tx: Sql, definition: PaycodeDefinition, *, now: int) -> str | None:
     """Bring one code of the sidecar up to its definition at the node, where that is the newer one.
 
     Either side may come from an older backup than the other. A name that another code has here is changed: then what
@@ -22,6 +59,9 @@ def take_over(tx: Sql, definition: PaycodeDefinition) -> str | None:
     """
     definition, renamed = _with_free_names(tx, definition)
     here = paycodes.by_id(tx, definition.paycode_id)
+    first = FIRST_INDEX if here is None else here.next_index
+    if here is None or here.reserved_index < definition.reserved_index:
+        _note_unseen(tx, definition.paycode_id, definition.terms, first=first, below=definition.reserved_index, now=now)
     if here is None:
         paycodes.insert(tx, definition, next_index=definition.reserved_index, mirrored=renamed is None)
         cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
@@ -56,13 +96,15 @@ def _with_free_names(tx: Sql, definition: PaycodeDefinition) -> tuple[PaycodeDef
     return changed, told
 
 
-def skip_block(tx: Sql, paycode: Paycode) -> None:
+def skip_block(tx: Sql, paycode: Paycode, *, now: int) -> None:
+    """Go on behind all indexes that may have been handed out."""
+    _note_unseen(tx, paycode.paycode_id, paycode.terms, first=paycode.next_index, below=paycode.reserved_index, now=now)
     paycodes.raise_next_index(tx, paycode.paycode_id, paycode.reserved_index)
 
 
-def is_listed(paycode: Paycode) -> bool:
-    """The node knows each invoice of the code from the moment it is handed out."""
-    return paycode.terms.issue is Issue.EAGER and not paycode.terms.hold
+def is_listed(terms: Terms) -> bool:
+    """The node knows each invoice of such a code from the moment it is handed out."""
+    return terms.issue is Issue.EAGER and not terms.hold
 
 
 def settle_rebuilt(tx: Sql, paycode: Paycode, *, exact: bool) -> None:
@@ -71,7 +113,7 @@ def settle_rebuilt(tx: Sql, paycode: Paycode, *, exact: bool) -> None:
     With `exact`, which says that the node has never deleted an invoice, it goes on right behind the last one.
     """
     behind_last = invoices.last_index(tx, paycode.paycode_id) + 1
-    if exact and is_listed(paycode) and behind_last <= paycode.reserved_index:
+    if exact and is_listed(paycode.terms) and behind_last <= paycode.reserved_index:
         paycodes.set_next_index(tx, paycode.paycode_id, behind_last)
     cursors.drop_fact(tx, rebuild_fact(paycode.paycode_id))
 

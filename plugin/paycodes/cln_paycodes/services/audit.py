@@ -29,7 +29,7 @@ def _line(sql: Sql, paycode: Paycode, tally: NodeTally) -> AuditLine:
         label=paycode.terms.label,
         books=Sums(paycode.issued, paycode.paid, paycode.received_msat),
         node=tally.sums,
-        cleaned=_cleaned(sql, paycode.paycode_id, tally),
+        cleaned=_cleaned(sql, paycode.paycode_id, tally) + Sums(paycodes.pruned(sql, paycode.paycode_id)),
     )
 
 

@@ -41,6 +41,7 @@ from ..store import invoices
 from ..store.store import Store
 from .books import Books
 from .holds import Answer, Holds, Part
+from .lost import LostInvoices
 from .registration import Registration
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Desk:
         books: Books,
         registration: Registration,
         holds: Holds,
+        lost: LostInvoices,
         *,
         clock: Callable[[], int],
         submit: Callable[..., None],
@@ -97,6 +99,7 @@ class Desk:
         self._books = books
         self._registration = registration
         self._holds = holds
+        self._lost = lost
         self._clock = clock
         self._submit = submit
         #: of every invoice of ours that may still be paid
@@ -120,13 +123,16 @@ class Desk:
 
     def take(self, params: Mapping[str, Any], answer: Answer) -> None:
         """The hook's call; `answer` is called now, or later from another thread, and takes only its first call."""
-        if not is_final(params) or bytes.fromhex(params["htlc"]["payment_hash"]) not in self._hashes:
+        if not is_final(params) or not self._may_be_ours(bytes.fromhex(params["htlc"]["payment_hash"])):
             answer(CONTINUE)
             return
         htlc = read_htlc(params)
         payment = self._payments.setdefault(htlc.payment_hash, _Payment())
         payment.undecided.add(htlc.key)
         self._submit(self._decide, payment, Part(htlc, answer))
+
+    def _may_be_ours(self, payment_hash: bytes) -> bool:
+        return payment_hash in self._hashes or self._lost.may_have(payment_hash)
 
     def _decide(self, payment: _Payment, part: Part) -> None:
         try:
@@ -144,9 +150,11 @@ class Desk:
     def _decision(self, payment: _Payment, part: Part) -> Mapping[str, str] | None:
         """The hook's answer; None when the part is kept."""
         htlc = part.htlc
-        row = self._store.read(partial(invoices.by_hash, payment_hash=htlc.payment_hash))
+        row = self._store.read(partial(invoices.by_hash, payment_hash=htlc.payment_hash)) or self._lost.adopt(htlc)
         if row is None or row.status in FINAL:
+            self._payments.pop(htlc.payment_hash, None)
             return CONTINUE
+        self.changed(row)
         if row.hold and row.status is not _S.ISSUED:
             return self._holds.take(part, row)
         if not self._is_payable(htlc, row) or (self._is_over(row) and not row.registered):

@@ -157,7 +157,7 @@ class Issuing:
             description=request.hashed_description or paycode.terms.description,
             description_hashed=request.hashed_description is not None,
             hold=paycode.terms.hold,
-            registered=is_listed(paycode),
+            registered=is_listed(paycode.terms),
         )
 
     # --- call and outcome ---

@@ -59,13 +59,16 @@ class Registry:
         seal: Seal,
         clock: Callable[[], int],
         randomness: Callable[[int], bytes],
+        skipped: Callable[[], None],
     ) -> None:
+        """`skipped` is called when indexes were skipped that may have been handed out unseen."""
         self._store = store
         self._node = node
         self._seed = seed
         self._seal = seal
         self._clock = clock
         self._randomness = randomness
+        self._skipped = skipped
         self._lock = threading.Lock()
         self._roots: dict[str, RootKey] = {}
         #: a run of `reconcile` has shown, since the plugin started, which indexes were handed out
@@ -239,7 +242,8 @@ class Registry:
         if self._await_first_run():
             return self.find(selector)
         paycode = self.find(selector)
-        self._store.write(partial(skip_block, paycode=paycode))
+        self._store.write(partial(skip_block, paycode=paycode, now=self._clock()))
+        self._skipped()
         return self.find(selector)
 
     def _await_first_run(self) -> bool:
@@ -258,8 +262,9 @@ class Registry:
         if self._indexes_known.is_set():
             return
         for paycode in self.every():
-            if not (all_seen and is_listed(paycode)):
-                self._store.write(partial(skip_block, paycode=paycode))
+            if not (all_seen and is_listed(paycode.terms)):
+                self._store.write(partial(skip_block, paycode=paycode, now=self._clock()))
+        self._skipped()
         self._indexes_known.set()
 
     def adopt(self) -> list[str]:
@@ -271,7 +276,7 @@ class Registry:
         with self._lock:
             definitions, problems, at_node = self._definitions_of_node()
             for definition in definitions:
-                renamed = self._store.write(partial(take_over, definition=definition))
+                renamed = self._store.write(partial(take_over, definition=definition, now=self._clock()))
                 if renamed is not None:
                     problems.append(renamed)
             for paycode in self.every():

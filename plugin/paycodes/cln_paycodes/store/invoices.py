@@ -333,6 +333,22 @@ def open_hashes(sql: Sql) -> list[bytes]:
     return [bytes.fromhex(row[0]) for row in rows]
 
 
+def prune_unregistered(sql: Sql, *, expired_at: int, limit: int) -> int:
+    """Forget expired invoices that the node was never told of, those past their time by `expired_at`; how many.
+
+    Their code's sums stay as they are, and count them as `pruned`.
+    """
+    rows = sql.execute(
+        "SELECT sequence, paycode_id FROM invoices WHERE registered = 0 AND status = 'expired' AND expires_at <= ?"
+        " ORDER BY expires_at LIMIT ?",
+        (expired_at, limit),
+    ).fetchall()
+    for sequence, paycode_id in rows:
+        sql.execute("DELETE FROM invoices WHERE sequence = ?", (sequence,))
+        sql.execute("UPDATE paycodes SET pruned = pruned + 1 WHERE paycode_id = ?", (paycode_id,))
+    return len(rows)
+
+
 def get(sql: Sql, slot: Slot) -> Invoice:
     """The row, which must exist."""
     invoice = by_slot(sql, slot)

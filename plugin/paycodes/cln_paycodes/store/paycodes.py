@@ -177,6 +177,12 @@ def pending(sql: Sql, paycode_id: str) -> int:
     return int(row[0])
 
 
+def pruned(sql: Sql, paycode_id: str) -> int:
+    """Invoices of a code that count as issued and were forgotten since."""
+    row = sql.execute("SELECT pruned FROM paycodes WHERE paycode_id = ?", (paycode_id,)).fetchone()
+    return int(row[0])
+
+
 def count(
     sql: Sql,
     paycode_id: str,
