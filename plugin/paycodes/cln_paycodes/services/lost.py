@@ -88,12 +88,12 @@ class LostInvoices:
         paycode = self._registry.find(slot.paycode_id)
         keys = self._registry.root(paycode).invoice(slot.index)
         terms, until = paycode.terms, self._derived[slot.paycode_id].until
-        if not terms.min_msat <= htlc.total_msat <= MOST_TIMES * terms.highest_msat or not is_payable(
+        in_terms = terms.min_msat <= htlc.total_msat <= MOST_TIMES * terms.highest_msat and self._clock() < until
+        if not in_terms or not is_payable(
             htlc,
             amount_msat=htlc.total_msat,
-            expires_at=until,
             payment_secret=payment_secret_of(keys.preimage).hex(),
-            now=self._clock(),
+            final_cltv_blocks=0,  # which the node sees to
         ):
             return None
         log.info("%s is paid, which is not in the sidecar: taken over with the amount that is sent", slot.label)
