@@ -25,6 +25,9 @@ OUT = REPOSITORY / "contrib" / "bench" / "out"
 
 GROWTH = (1_000, 10_000, 100_000)
 
+#: Of the invoices that a network is filled with.
+PAID = 200
+
 #: On the disk even where /tmp is memory (hier(7)).
 DISK = "/var/tmp"
 
@@ -88,7 +91,7 @@ def measure(chosen: Sequence[Measurement], directory: Path, given: argparse.Name
         with staged(setting, directory / str(place), given) as stage:
             if setting.invoices:
                 _say(f"{setting.invoices:,} invoices ...")
-                Filling(stage).fill(setting.invoices, expired=setting.invoices // 10)
+                Filling(stage).fill(setting.invoices, expired=setting.invoices // 10, paid=PAID)
             for measurement in chosen:
                 if measurement.setting == setting:
                     found |= {figure.row.name: figure for figure in _run(measurement, stage)}

@@ -1,79 +1,31 @@
 """Filling a node with the invoices of paycodes, faster than `invoice` would, while the plugin is away.
 
-One string of each kind comes from the node; the others are that string with another payment hash and secret, which
-`createinvoice` signs anew. `batching` makes it several times faster: the node is not killed here.
+`createinvoice` signs strings that are made here; `batching` makes it several times faster: the node is not killed here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from cln_paycodes.core.keys import SEED_LABEL, RootKey
+from cln_paycodes.core.bolt11 import CURRENCIES, UnsignedInvoice, encode, features_from
+from cln_paycodes.core.keys import SEED_LABEL, InvoiceKeys, RootKey, payment_secret_of
 from cln_paycodes.core.labels import Slot
 from network import Node
 
-from .stage import DESCRIPTION, PAID_MSAT, Stage, fresh
+from .load import load
+from .stage import DESCRIPTION, PAID_MSAT, Stage
 
 PIPELINED = 128
 LONG_S, SHORT_S = 7 * 86_400, 1
+PAYERS = 8
 
-_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_VALUES = {character: value for value, character in enumerate(_CHARSET)}
-_GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-#: 5-bit words of the timestamp, before the tagged fields of BOLT 11, and of signature and checksum, after them.
-_TIMESTAMP, _SIGNATURE, _CHECKSUM = 7, 104, 6
-_PAYMENT_HASH, _PAYMENT_SECRET = 1, 16
-
-
-class Template:
-    """A BOLT 11 string to make others from."""
-
-    def __init__(self, bolt11: str) -> None:
-        self._prefix, _, data = bolt11.rpartition("1")
-        self._words = [_VALUES[character] for character in data[:-_CHECKSUM]]
-        self._fields = dict(self._find_fields())
-        self._start = min(self._fields.values())
-        high = [ord(character) >> 5 for character in self._prefix]
-        low = [ord(character) & 31 for character in self._prefix]
-        self._state = _polymod(1, [*high, 0, *low, *self._words[: self._start]])
-
-    def _find_fields(self) -> Iterator[tuple[int, int]]:
-        position = _TIMESTAMP
-        while position < len(self._words) - _SIGNATURE:
-            kind, length = self._words[position], self._words[position + 1] * 32 + self._words[position + 2]
-            if kind in (_PAYMENT_HASH, _PAYMENT_SECRET):
-                yield kind, position + 3
-            position += 3 + length
-
-    def filled(self, preimage: bytes) -> str:
-        """For this preimage; the payment secret is the one that the node expects, the signature is anyone's."""
-        secret = hashlib.sha256(bytes([preimage[0] ^ 1]) + preimage[1:]).digest()
-        values = {_PAYMENT_HASH: hashlib.sha256(preimage).digest(), _PAYMENT_SECRET: secret}
-        words = self._words.copy()
-        for kind, start in self._fields.items():
-            words[start : start + 52] = _words(values[kind])
-        rest = _polymod(self._state, words[self._start :] + [0] * _CHECKSUM) ^ 1
-        words += [(rest >> 5 * (_CHECKSUM - 1 - place)) & 31 for place in range(_CHECKSUM)]
-        return f"{self._prefix}1{''.join(map(_CHARSET.__getitem__, words))}"
-
-
-def _words(value: bytes) -> list[int]:
-    number = int.from_bytes(value, "big") << 4
-    return [(number >> 5 * (51 - place)) & 31 for place in range(52)]
-
-
-def _polymod(state: int, words: list[int]) -> int:
-    for word in words:
-        top, state = state >> 25, (state & 0x1FFFFFF) << 5 ^ word
-        for bit in range(5):
-            if top >> bit & 1:
-                state ^= _GENERATOR[bit]
-    return state
+#: lightningd's default `cltv-final`.
+_FINAL_BLOCKS = 18
 
 
 class Filling:
@@ -88,33 +40,41 @@ class Filling:
         seed = bytes.fromhex(merchant.call("makesecret", string=SEED_LABEL)["secret"])
         roots = (RootKey.derive(seed, number) for number in range(len(made)))
         self._roots = [root for root in roots if root.paycode_id in made][-codes:]
-        self._templates = {expiry: Template(_any_invoice(merchant, expiry)) for expiry in (LONG_S, SHORT_S)}
+        self._features = features_from(merchant.call("getinfo")["our_features"]["invoice"])
         self._made = 0
 
-    def fill(self, count: int, expired: int = 0) -> list[str]:
-        """Until there are so many; the labels of the last few. The plugin has them in its books when this returns."""
+    def fill(self, count: int, expired: int = 0, paid: int = 0) -> None:
+        """Until there are so many, the first expired, the last paid; the plugin knows them when this returns."""
         self._stage.without_plugin()
         strings = pipeline(self._stage.merchant, self._requests(count, expired))
         self._made = count
+        if paid:
+            load(self._stage.payments(strings[-paid:], PAYERS))
         self._stage.with_plugin()
-        return strings
 
     def _requests(self, count: int, expired: int) -> Iterator[dict[str, Any]]:
         for number in range(self._made, count):
             root = self._roots[number % len(self._roots)]
             index = number // len(self._roots) + 1
-            preimage = root.invoice(index).preimage
-            template = self._templates[SHORT_S if number - self._made < expired else LONG_S]
-            yield {
-                "invstring": template.filled(preimage),
-                "label": Slot(root.paycode_id, index).label,
-                "preimage": preimage.hex(),
-            }
+            invoice = root.invoice(index)
+            string = self._string(invoice, SHORT_S if number - self._made < expired else LONG_S)
+            label = Slot(root.paycode_id, index).label
+            yield {"invstring": string, "label": label, "preimage": invoice.preimage.hex()}
 
-
-def _any_invoice(merchant: Node, expiry: int) -> str:
-    given = {"amount_msat": PAID_MSAT, "label": fresh("template"), "description": DESCRIPTION, "expiry": expiry}
-    return str(merchant.call("invoice", **given)["bolt11"])
+    def _string(self, invoice: InvoiceKeys, expiry_s: int) -> str:
+        return encode(
+            UnsignedInvoice(
+                currency=CURRENCIES["regtest"],
+                amount_msat=PAID_MSAT,
+                timestamp=int(time.time()),
+                payment_hash=invoice.payment_hash,
+                payment_secret=payment_secret_of(invoice.preimage),
+                description=DESCRIPTION,
+                expiry_s=expiry_s,
+                min_final_cltv_expiry_delta=_FINAL_BLOCKS,
+                features=self._features,
+            )
+        )
 
 
 def pipeline(merchant: Node, requests: Iterator[dict[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import callbacks, flood, forwarding, issuing, outbox, paying, reconciling, starting, telling
+from . import callbacks, flood, forwarding, invoice_strings, issuing, outbox, paying, reconciling, starting, telling
 
 MEASUREMENTS = (
     *issuing.MEASUREMENTS,
@@ -14,4 +14,5 @@ MEASUREMENTS = (
     *forwarding.MEASUREMENTS,
     *flood.MEASUREMENTS,
     *outbox.MEASUREMENTS,
+    *invoice_strings.MEASUREMENTS,
 )

@@ -1,23 +1,13 @@
 """How many invoice strings per second are written: by the plugin's own encoder, and by the `bolt11` package.
 
-    python contrib/bench/invoice_strings.py [--rounds 15] [--strings 50]
-
 Both write the same invoice (amount, description hash, one route hint), once without signing anew and once signed with
-the same library; rounds of all four alternate, each figure is the median of its rounds.
+the same library.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "plugin" / "paycodes")]
+from collections.abc import Callable, Iterator
 
 import bolt11 as package
 from bitstring import Bits
@@ -25,6 +15,9 @@ from bolt11.models.features import Features
 from bolt11.models.routehint import Route, RouteHint
 from cln_paycodes.core.bolt11 import Hop, UnsignedInvoice, encode
 from coincurve import PrivateKey
+
+from ..stage import Stage
+from ..suite import Measurement, Round, Row, take_turns
 
 KEY = PrivateKey(b"\x33" * 32)
 
@@ -50,44 +43,33 @@ INVOICE = UnsignedInvoice(
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """Strings per second."""
-
-    what: str
-    ours: float
-    package: float
-
-    @property
-    def factor(self) -> float:
-        return self.ours / self.package
+STRINGS = 200
 
 
-def measure(rounds: int = 15, strings: int = 50) -> list[Row]:
-    """Encoding alone, and with signing."""
+def measure(stage: Stage) -> Iterator[Round]:
     signed = _package_invoice()
     if encode(INVOICE, _sign) != package.encode(signed, private_key=KEY.to_hex()):
         raise SystemExit("the two do not write the same invoice")
-    contestants: list[Callable[[], object]] = [
-        lambda: encode(INVOICE),
-        # It keeps the signature that it made above.
-        lambda: package.encode(signed),
-        lambda: encode(INVOICE, _sign),
-        lambda: package.encode(_package_invoice(), private_key=KEY.to_hex()),
-    ]
-    times: list[list[float]] = [[] for _ in contestants]
-    for _ in range(rounds):
-        for contestant, seen in zip(contestants, times, strict=True):
-            seen.append(_seconds(contestant, strings))
-    rates = [strings / statistics.median(seen) for seen in times]
-    return [Row("encode", rates[0], rates[1]), Row("encode and sign", rates[2], rates[3])]
+    for number in range(stage.rounds):
+        rates = take_turns(
+            number,
+            encode=lambda: _per_second(lambda: encode(INVOICE)),
+            # It keeps the signature that it made above.
+            package_encode=lambda: _per_second(lambda: package.encode(signed)),
+            sign=lambda: _per_second(lambda: encode(INVOICE, _sign)),
+            package_sign=lambda: _per_second(lambda: package.encode(_package_invoice(), private_key=KEY.to_hex())),
+        )
+        yield {
+            "encode": (rates["encode"], rates["package_encode"]),
+            "encode-sign": (rates["sign"], rates["package_sign"]),
+        }
 
 
-def _seconds(write: Callable[[], object], strings: int) -> float:
+def _per_second(write: Callable[[], object]) -> float:
     began = time.perf_counter()
-    for _ in range(strings):
+    for _ in range(STRINGS):
         write()
-    return time.perf_counter() - began
+    return STRINGS / (time.perf_counter() - began)
 
 
 def _sign(digest: bytes) -> bytes:
@@ -121,15 +103,10 @@ def _package_invoice() -> package.Bolt11:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--strings", type=int, default=50, help="in each round of each")
-    arguments = parser.parse_args()
-    print(f"{'strings/s':<18}{'ours':>10}{'package':>10}{'factor':>9}")
-    for row in measure(arguments.rounds, arguments.strings):
-        print(f"{row.what:<18}{row.ours:>10.0f}{row.package:>10.0f}{row.factor:>8.0f}x")
+def _row(name: str, what: str) -> Row:
+    return Row(name=name, what=f"invoice strings {what}", reference="by the bolt11 package", unit="/s")
 
 
-if __name__ == "__main__":
-    main()
+MEASUREMENTS = (
+    Measurement(rows=(_row("encode", "written"), _row("encode-sign", "written and signed")), rounds=measure),
+)
