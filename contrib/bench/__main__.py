@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from network import KINDS, available_kinds, open_network
@@ -41,17 +41,17 @@ def main() -> None:
         machine = described(given.node, directory)
         if given.growth:
             by_size = measure_growth(chosen, directory, given)
-            figures = [figure for size in by_size.values() for figure in size]
             text = report.growth_table(by_size, machine)
+            kept = {"txt": text, "json": report.growth_document(by_size, machine)}
         else:
             figures = measure(chosen, directory, given)
             text = report.table(figures, machine)
-    given.out.mkdir(parents=True, exist_ok=True)
+            kept = {"txt": text, "json": report.document(figures, machine)}
+            kept |= {"md": report.markdown(figures), "svg": plot(figures, machine)}
     word = f"growth-{given.node}" if given.growth else given.node
-    (given.out / f"{word}.txt").write_text(text)
-    (given.out / f"{word}.json").write_text(report.document(figures, machine))
-    if not given.growth:
-        (given.out / f"{word}.svg").write_text(plot(figures, machine))
+    given.out.mkdir(parents=True, exist_ok=True)
+    for kind, content in kept.items():
+        (given.out / f"{word}.{kind}").write_text(content)
     print(text)
     print(f"{given.rounds} rounds, {time.monotonic() - began:.0f} s; kept in {given.out}/{word}.*")
 
@@ -94,21 +94,24 @@ def measure(chosen: Sequence[Measurement], directory: Path, given: argparse.Name
                 Filling(stage).fill(setting.invoices, expired=setting.invoices // 10, paid=PAID)
             for measurement in chosen:
                 if measurement.setting == setting:
-                    found |= {figure.row.name: figure for figure in _run(measurement, stage)}
+                    (figures,) = _run(measurement, [stage])
+                    found |= {figure.row.name: figure for figure in figures}
     return [found[row.name] for measurement in chosen for row in measurement.rows]
 
 
 def measure_growth(
     chosen: Sequence[Measurement], directory: Path, given: argparse.Namespace
 ) -> dict[int, list[Figure]]:
-    """One network, that gets more and more invoices."""
-    by_size: dict[int, list[Figure]] = {}
-    with staged(SHOP, directory, given) as stage:
-        filling = Filling(stage)
-        for size in given.sizes:
+    """A network for each number of invoices, all open at once."""
+    by_size: dict[int, list[Figure]] = {size: [] for size in given.sizes}
+    with ExitStack() as opened:
+        stages = [opened.enter_context(staged(SHOP, directory / str(size), given)) for size in given.sizes]
+        for size, stage in zip(given.sizes, stages, strict=True):
             _say(f"{size:,} invoices ...")
-            filling.fill(size)
-            by_size[size] = [figure for measurement in chosen for figure in _run(measurement, stage)]
+            Filling(stage).fill(size)
+        for measurement in chosen:
+            for size, figures in zip(given.sizes, _run(measurement, stages), strict=True):
+                by_size[size] += figures
     return by_size
 
 
@@ -119,14 +122,14 @@ def staged(setting: Setting, directory: Path, given: argparse.Namespace) -> Iter
         yield Stage(network, given.rounds)
 
 
-def _run(measurement: Measurement, stage: Stage) -> list[Figure]:
+def _run(measurement: Measurement, stages: Sequence[Stage]) -> list[list[Figure]]:
     began = time.monotonic()
-    figures = run(measurement, stage)
+    by_stage = run(measurement, stages)
     took = f"{time.monotonic() - began:.0f} s"
-    for figure in figures:
+    for figure in (figure for figures in by_stage for figure in figures):
         ratio = figure.missing or (f"{figure.ours:.4g}" if figure.ratio is None else f"{figure.ratio:.2f}")
         _say(f"{figure.row.name:<20} {ratio} {figure.verdict} ({took})")
-    return figures
+    return by_stage
 
 
 def _say(words: str) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from .suite import Figure
 
 _HEAD = ("row", "ours", "reference", "ratio", "goal", "", "what", "beside")
-_RIGHT = {1, 2, 3}
 
 
 def number(value: float | None, unit: str) -> str:
@@ -20,11 +19,24 @@ def number(value: float | None, unit: str) -> str:
 
 def table(figures: Sequence[Figure], machine: Mapping[str, str]) -> str:
     lines = [_HEAD, *map(_cells, figures)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
-    laid_out = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
+    return _page(machine, _laid_out(lines, right={1, 2, 3}), figures)
+
+
+def _page(machine: Mapping[str, str], lines: Sequence[str], figures: Sequence[Figure]) -> str:
     missing = [f"{figure.row.name}: not available: {figure.missing}" for figure in figures if figure.missing]
     about = [f"{name:<8} {value}" for name, value in machine.items()]
-    return "\n".join([*about, "", *laid_out, *([""] if missing else []), *missing, ""])
+    return "\n".join([*about, "", *lines, *([""] if missing else []), *missing, ""])
+
+
+def _laid_out(lines: Sequence[Sequence[str]], right: set[int]) -> list[str]:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
@@ -41,11 +53,15 @@ def _cells(figure: Figure) -> tuple[str, ...]:
     )
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        cell.rjust(width) if column in _RIGHT else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
+def markdown(figures: Sequence[Figure]) -> str:
+    """Ratios alone, for a README: absolute figures are those of one machine."""
+    lines = ["| | beside | ratio | goal |", "|---|---|---|---|"]
+    for figure in figures:
+        row = figure.row
+        if figure.ratio is not None:
+            goal = "" if row.goal is None else str(row.goal)
+            lines.append(f"| {row.what} | {row.reference} | {figure.ratio:.2f} | {goal} |")
+    return "\n".join(lines) + "\n"
 
 
 def document(figures: Sequence[Figure], machine: Mapping[str, str]) -> str:
@@ -71,22 +87,21 @@ def _entry(figure: Figure) -> dict[str, object]:
 
 
 def growth_table(by_size: Mapping[int, Sequence[Figure]], machine: Mapping[str, str]) -> str:
-    """Ours at each number of invoices, divided by ours at the smallest; the reference beside it."""
-    sizes = list(by_size)
-    smallest = {figure.row.name: figure for figure in by_size[sizes[0]]}
-    lines = [("row", "unit", *(f"{size:,}" for size in sizes), "grown", "reference grown")]
-    for name, first in smallest.items():
-        figures = [next(each for each in by_size[size] if each.row.name == name) for size in sizes]
-        if first.missing is not None:
-            lines.append((name, f"not available: {first.missing}", *([""] * len(sizes)), "", ""))
-            continue
-        ours, beside = ([getattr(each, side) for each in figures] for side in ("ours", "reference"))
-        shown = [number(value, "").strip() for value in ours]
-        lines.append((name, first.row.unit, *shown, _grown(ours), _grown(beside)))
-    widths = [max(len(line[column]) for line in lines if len(line[1]) < 10) for column in range(len(lines[0]))]
-    laid_out = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    about = [f"{name:<8} {value}" for name, value in machine.items()]
-    return "\n".join([*about, "", *(line.rstrip() for line in laid_out), ""])
+    """Ours at each number of invoices, and divided by ours at the smallest; the reference likewise."""
+    lines = [("row", *(f"{size:,}" for size in by_size), "grown", "reference grown")]
+    first = next(iter(by_size.values()))
+    for figures in zip(*by_size.values(), strict=True):
+        row = figures[0].row
+        if figures[0].missing is None:
+            shown = [number(figure.ours, row.unit) for figure in figures]
+            grown = _grown([figure.ours for figure in figures]), _grown([figure.reference for figure in figures])
+            lines.append((row.name, *shown, *grown))
+    return _page(machine, _laid_out(lines, right=set(range(1, len(by_size) + 1))), first)
+
+
+def growth_document(by_size: Mapping[int, Sequence[Figure]], machine: Mapping[str, str]) -> str:
+    rows = {size: [_entry(figure) for figure in figures] for size, figures in by_size.items()}
+    return json.dumps({"machine": dict(machine), "rows at": rows}, indent=1) + "\n"
 
 
 def _grown(values: Sequence[float | None]) -> str:

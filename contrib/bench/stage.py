@@ -14,7 +14,7 @@ from pyln.client import RpcError
 from .load import Job
 
 #: Above the dust limit, so that the channel signs for it as for a real one.
-PAID_MSAT = 1_000_000
+PAID_MSAT = 600_000
 DESCRIPTION = "A cup of tea"
 EXPIRY_S = 3600
 

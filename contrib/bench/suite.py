@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -98,12 +98,19 @@ class Figure:
         return "met" if self.row.goal.is_met(self) else "MISSED"
 
 
-def run(measurement: Measurement, stage: Stage) -> list[Figure]:
+def run(measurement: Measurement, stages: Sequence[Stage]) -> list[list[Figure]]:
+    """The figures of each stage; their rounds take turns, so that the stages can be compared."""
+    seen: list[list[Round]] = [[] for _ in stages]
     try:
-        rounds = list(measurement.rounds(stage))
+        measuring = [measurement.rounds(stage) for stage in stages]
+        for _ in range(stages[0].rounds):
+            for rounds, each in zip(seen, measuring, strict=True):
+                rounds.append(next(each))
+        for each in measuring:
+            next(each, None)  # what comes after the last round clears up
     except NotAvailable as error:
-        return [Figure(row, missing=str(error)) for row in measurement.rows]
-    return [_figure(row, [seen[row.name] for seen in rounds]) for row in measurement.rows]
+        return [[Figure(row, missing=str(error)) for row in measurement.rows] for _ in stages]
+    return [[_figure(row, [each[row.name] for each in rounds]) for row in measurement.rows] for rounds in seen]
 
 
 def _figure(row: Row, pairs: list[tuple[float, float | None]]) -> Figure:

@@ -8,17 +8,14 @@ processes of their own.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 from cln_paycodes.core.events import Event, EventType, event_id, wire_body
-from cln_paycodes.store import outbox
-from cln_paycodes.store.store import Store
-from network.daemon import poll_until
+from cln_paycodes.store import cursors, outbox
+from cln_paycodes.store.store import Sql, Store
 
 from ..receiver import receiving
 from ..stage import Stage
@@ -91,21 +88,15 @@ class Outbox:
         stage.without_plugin()
         store = Store(stage.sidecar)
         try:
-            first = store.read(lambda sql: sql.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0])
+            self.first = store.read(_last_sequence) + 1
             for start in range(0, BACKLOG, 5000):
                 store.write(lambda tx, start=start: [outbox.add(tx, synthetic(start + n)) for n in range(5000)])  # type: ignore[misc]
+            self.last = store.read(_last_sequence)
+            # They are told to endpoints here, and not inside the node as well, which a start would do.
+            store.write(lambda tx: cursors.put_fact(tx, "announced", str(self.last)))
         finally:
             store.close()
         stage.with_plugin()
-        self.first = int(first) + 1
-        self.last = int(first) + BACKLOG
-        poll_until(self._is_told, 600, "the plugin does not come to rest")
-
-    def _is_told(self) -> bool:
-        """Inside the node, which happens after a start."""
-        with closing(sqlite3.connect(self._stage.sidecar)) as sidecar:
-            told = sidecar.execute("SELECT value FROM facts WHERE name = 'announced'").fetchone()
-        return told is not None and int(told[0]) >= self.last
 
     def drain(self, url: str, first: int) -> tuple[float, float]:
         """Send all from a sequence on to a new endpoint; the seconds it took, the plugin's largest memory in MB."""
@@ -132,6 +123,10 @@ class Outbox:
         began = time.perf_counter()
         self._node.call("listoutbox", status="unacknowledged")
         return (time.perf_counter() - began) * 1000
+
+
+def _last_sequence(sql: Sql) -> int:
+    return int(sql.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0])
 
 
 def measure(stage: Stage) -> Iterator[Round]:

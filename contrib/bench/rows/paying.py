@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..load import load
 from ..stage import Stage
 from ..suite import Goal, Measurement, Round, Row, take_turns
+from .issuing import code_of
 
 ONE_BY_ONE = 30
 AT_ONCE = 150
 CALLERS = 32
 
 
-def measure(stage: Stage) -> Iterator[Round]:
-    paycode = stage.paycode()
+def measure(issue: str, name: str) -> Callable[[Stage], Iterator[Round]]:
+    def rounds(stage: Stage) -> Iterator[Round]:
+        paycode = code_of(stage, issue)
 
-    def ours() -> tuple[float, float]:
+        def ours() -> tuple[float, float]:
+            stage.with_plugin()
+            return _pay(stage, stage.paycode_strings(paycode, ONE_BY_ONE + AT_ONCE))
+
+        def reference() -> tuple[float, float]:
+            stage.without_plugin()
+            return _pay(stage, stage.plain_strings(ONE_BY_ONE + AT_ONCE))
+
+        reference()  # the first payments over a channel are slower
+        for number in range(stage.rounds):
+            seen = take_turns(number, ours=ours, reference=reference)
+            (latency, rate), (plain_latency, plain_rate) = seen["ours"], seen["reference"]
+            yield {f"{name}-1": (latency, plain_latency), f"{name}-{CALLERS}": (rate, plain_rate)}
         stage.with_plugin()
-        return _pay(stage, stage.paycode_strings(paycode, ONE_BY_ONE + AT_ONCE))
 
-    def reference() -> tuple[float, float]:
-        stage.without_plugin()
-        return _pay(stage, stage.plain_strings(ONE_BY_ONE + AT_ONCE))
-
-    reference()  # the first payments over a channel are slower
-    for number in range(stage.rounds):
-        seen = take_turns(number, ours=ours, reference=reference)
-        (latency, rate), (plain_latency, plain_rate) = seen["ours"], seen["reference"]
-        yield {"pay-1": (latency, plain_latency), "pay-32": (rate, plain_rate)}
-    stage.with_plugin()
+    return rounds
 
 
 def _pay(stage: Stage, strings: list[str]) -> tuple[float, float]:
@@ -38,19 +42,22 @@ def _pay(stage: Stage, strings: list[str]) -> tuple[float, float]:
     return latency, load(stage.payments(strings[ONE_BY_ONE:], CALLERS)).per_second
 
 
-_LATENCY = Row(
-    name="pay-1",
-    what="payment of a paycode's invoice, pay to settled",
-    reference="of a plain invoice, without the plugin",
-    unit="ms",
-    goal=Goal("<=", 1.03),
-)
-_RATE = Row(
-    name="pay-32",
-    what=f"such payments, {CALLERS} at once",
-    reference="of plain invoices, without the plugin",
-    unit="/s",
-    goal=Goal(">=", 0.97),
-)
+def _measurement(issue: str, name: str, slower: Goal | None, rate: Goal | None) -> Measurement:
+    reference = "plain invoice, without the plugin"
+    rows = (
+        Row(name=f"{name}-1", what=f"payment, {issue}, pay to settled", reference=reference, unit="ms", goal=slower),
+        Row(
+            name=f"{name}-{CALLERS}",
+            what=f"payments, {issue}, {CALLERS} at once",
+            reference=reference,
+            unit="/s",
+            goal=rate,
+        ),
+    )
+    return Measurement(rows=rows, rounds=measure(issue, name), grows=True)
 
-MEASUREMENTS = (Measurement(rows=(_LATENCY, _RATE), rounds=measure, grows=True),)
+
+MEASUREMENTS = (
+    _measurement("eager", "pay", Goal("<=", 1.03), Goal(">=", 0.97)),
+    _measurement("lazy", "lazy-pay", None, None),
+)
