@@ -228,3 +228,21 @@ def test_codes_for_the_terminal_can_be_scanned(shop: Shop, unique: str) -> None:
 
         assert cv2.QRCodeDetectorAruco().detectAndDecode(image)[0] == answer["code"]
         assert shop.call("paycode-qr", unique, kind, "svg")["content"].startswith("<svg")
+
+
+def test_code_that_holds_has_no_offer(shop: Shop, unique: str) -> None:
+    """The node settles a payment by an offer at once: none is made, and one that was there takes no more."""
+    shop.call("paycode-create", label=unique, min_msat=unique_amount(unique), max_msat=unique_amount(unique))
+    before = offer_of(shop, unique)
+    shop.call("paycode-update", paycode=unique, hold=True)
+    (offer,) = [entry for entry in shop.call("listoffers")["offers"] if entry["bolt12"] == before]
+    with pytest.raises(RpcError, match="holds its payments") as refused:
+        shop.call("paycode-qr", unique, "bolt12")
+
+    assert offer["active"] is False
+    assert refused.value.error["code"] == 3108
+
+
+def unique_amount(unique: str) -> int:
+    """An amount for this test alone, so that no other code has the same offer."""
+    return 1_000_000 + int(unique, 16) % 1_000_000

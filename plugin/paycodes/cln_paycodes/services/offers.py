@@ -20,7 +20,7 @@ from ..core.events import EventType
 from ..core.offers import Promise, Standing, note_as_comment, offer_id_of, parse_label, standing
 from ..core.records import NodeInvoice, NodeOffer, Offer, Paycode
 from ..core.terms import PaycodeStatus
-from ..errors import NodeRefused, NodeUnknown, PaycodeDisabled
+from ..errors import IllegalState, NodeRefused, NodeUnknown, PaycodeDisabled
 from ..node.port import OFFER_ALREADY_DISABLED, OFFER_ALREADY_ENABLED, Node
 from ..store import invoices, offers, outbox, paycodes
 from ..store.store import Sql, Store
@@ -60,10 +60,15 @@ class Offers:
         return self._store.read(partial(offers.of_paycode, paycode_id=paycode.paycode_id))
 
     def make(self, selector: str) -> Offer:
-        """The code's offer, made now when it has none; PaycodeDisabled, NodeRefused, NodeUnknown."""
+        """The code's offer, made now when it has none; PaycodeDisabled, IllegalState, NodeRefused, NodeUnknown."""
         with self._lock:
             paycode = self._registry.find(selector)
             offer = current(self.of(paycode), paycode)
+            if paycode.terms.hold:
+                raise IllegalState(
+                    f"paycode {paycode.terms.label!r} holds its payments, and the node settles those of an offer at"
+                    " once: it has no offer"
+                )
             if offer is None:
                 if paycode.status is PaycodeStatus.DISABLED:
                     raise PaycodeDisabled(
@@ -104,13 +109,13 @@ class Offers:
     def _in_step(self, paycode: Paycode) -> bool:
         """By what the sidecar knows."""
         known = self.of(paycode)
-        has_one = paycode.status is PaycodeStatus.DISABLED or current(known, paycode) is not None
+        has_one = not _is_offered(paycode) or current(known, paycode) is not None
         return has_one and all(offer.active == _wanted(offer, paycode) for offer in known)
 
     def _align(self, paycode: Paycode) -> None:
         """Ask the node, make what is missing, switch what is wrong; the lock is held."""
         self._learn(self._node.offers())
-        if paycode.status is PaycodeStatus.ACTIVE and current(self.of(paycode), paycode) is None:
+        if _is_offered(paycode) and current(self.of(paycode), paycode) is None:
             self._make(paycode)
         for offer in self.of(paycode):
             wanted = _wanted(offer, paycode)
@@ -219,10 +224,15 @@ def current(found: Iterable[Offer], paycode: Paycode) -> Offer | None:
     return next((offer for offer in found if offer.promise == promise), None)
 
 
+def _is_offered(paycode: Paycode) -> bool:
+    """The code may have offers: nobody holds the payments of one."""
+    return paycode.status is PaycodeStatus.ACTIVE and not paycode.terms.hold
+
+
 def _wanted(offer: Offer, paycode: Paycode) -> bool:
     """The offer should be payable."""
     promise = Promise.of(paycode.paycode_id, paycode.terms)
-    return paycode.status is PaycodeStatus.ACTIVE and standing(offer.promise, promise) is not Standing.OUTDATED
+    return _is_offered(paycode) and standing(offer.promise, promise) is not Standing.OUTDATED
 
 
 def _is_new(sql: Sql, fact: NodeInvoice) -> bool:
