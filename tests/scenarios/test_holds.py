@@ -86,9 +86,10 @@ def test_hold_commands_name_what_is_wrong(shared_network: Network, unique: str) 
     merchant = shared_network.merchant
     invoice = held_invoice(merchant, unique)
 
-    for method in ("hold-settle", "hold-cancel", "listholds"):
+    for method in ("hold-settle", "hold-cancel"):
         assert code_of(merchant, method, invoice["payment_hash"]) == 3107
         assert code_of(merchant, method, "not a hash") == -32602
+    assert merchant.call("listholds", invoice["payment_hash"]) == {"holds": []}
 
 
 def test_plugin_that_dies_gives_held_payments_back(network: Network) -> None:
@@ -143,10 +144,12 @@ def test_hold_that_nobody_answers_is_canceled_before_its_deadline(network: Netwo
     height = merchant.call("getinfo")["blockheight"]
     network.mine(hold["claim_deadline_height"] - height - 1)
     still = merchant.call("listholds", invoice["payment_hash"])["holds"][0]["status"]
+    warnings = merchant.call("getpaycodesinfo")["warnings"]
     network.mine(1)
     with pytest.raises(PaymentFailed):
         payment.result(60)
     poll_until(lambda: status_of(merchant, invoice) == "canceled", 30.0, "the hold was not canceled")
 
     assert still == "accepted"
+    assert [text for text in warnings if invoice["payment_hash"] in text] != []
     assert code_of(merchant, "hold-settle", invoice["payment_hash"]) == 3108

@@ -298,6 +298,11 @@ class Services:
             if str(endpoint.status) in ("failing", "disabled"):
                 warnings.append(f"endpoint {endpoint.endpoint_id} is {endpoint.status}: {endpoint.last_error}")
         warnings += [problem for problem in problems(self.store) if problem not in warnings]
+        warnings += [
+            f"the held payment {hold.payment_hash} is canceled at block {hold.claim_deadline_height}, the tip is at"
+            f" {self.holds.height}: hold-settle or hold-cancel it"
+            for hold in self.holds.urgent()
+        ]
         warnings += self.doors.warnings
         unmirrored = len(self.registry.unmirrored()) + len(self.endpoints.unmirrored())
         if unmirrored:

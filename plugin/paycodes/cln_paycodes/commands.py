@@ -302,7 +302,7 @@ def paycode_verify(services: Services, payment_hash: str) -> Answer:
 @_command("listholds", Pool.QUICK, Parameter(name="payment_hash", kind=p.hash_hex))
 def listholds(services: Services, payment_hash: str | None = None) -> Answer:
     """Without a `payment_hash` those that are not at their end."""
-    found = services.holds.pending() if payment_hash is None else [services.holds.find(payment_hash)]
+    found = services.holds.listed(payment_hash)
     return {"holds": [hold_answer(hold, now=services.clock()) for hold in found]}
 
 

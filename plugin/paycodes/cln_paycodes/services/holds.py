@@ -45,6 +45,9 @@ _S = InvoiceStatus
 #: Seconds after its first part in which a payment has to be complete (BOLT 4: at least 60).
 INCOMPLETE_S = 60.0
 
+#: Blocks before its deadline from which on a hold that nobody has decided is worth a warning.
+URGENT_BLOCKS = 12
+
 #: Answers the hook, once.
 Answer = Callable[[Mapping[str, str]], None]
 
@@ -213,6 +216,21 @@ class Holds:
         if hold is None:
             raise UnknownInvoice(f"no held payment has the payment hash {payment_hash}: see listholds")
         return hold
+
+    def listed(self, payment_hash: str | None) -> list[Hold]:
+        """One hold whatever became of it, if there is such a one, or all that are not at their end."""
+        if payment_hash is None:
+            return self.pending()
+        hold = self._store.read(partial(holds.by_hash, payment_hash=payment_hash))
+        return [] if hold is None else [hold]
+
+    def urgent(self) -> list[Hold]:
+        """Those that are canceled within `URGENT_BLOCKS` when nobody decides."""
+        return [
+            hold
+            for hold in self.pending()
+            if hold.status is _S.ACCEPTED and hold.claim_deadline_height - self.height <= URGENT_BLOCKS
+        ]
 
     def pending(self) -> list[Hold]:
         """Those that are not at their end, the most urgent first."""
