@@ -43,6 +43,7 @@ PAYCODE = Paycode(
     issued=2,
     paid=1,
     received_msat=21_000,
+    pending=0,
     mirrored=True,
     created_at=NOW,
     updated_at=NOW + 1,

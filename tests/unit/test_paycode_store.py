@@ -152,7 +152,6 @@ HOT: dict[str, Callable[[Sql], Any]] = {
     "by_label": lambda sql: paycodes.by_label(sql, "coffee"),
     "by_user": lambda sql: paycodes.by_user(sql, "till"),
     "by_prefix": lambda sql: paycodes.by_prefix(sql, "00000000"),
-    "pending": lambda sql: paycodes.pending(sql, paycode_id_of("coffee")),
     "count": lambda sql: paycodes.count(sql, paycode_id_of("coffee"), pending=1),
 }
 

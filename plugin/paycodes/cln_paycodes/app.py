@@ -31,6 +31,7 @@ from .services.endpoints import Endpoints
 from .services.holds import Holds
 from .services.issuing import Issuing
 from .services.lost import LostInvoices
+from .services.minting import Mint
 from .services.offers import Offers, current
 from .services.outgoing import note_origin
 from .services.payments import Payments
@@ -126,9 +127,8 @@ class Services:
             told=self._told,
         )
         self.waiters = Waiters(self.books.by_slot, self.timer)
-        self.issuing = Issuing(
-            self.store, node, self.registry, self.books, Signer(node, clock=now, chance=random.random), clock=now
-        )
+        self.mint = Mint(node, self.registry, Signer(node, clock=now, chance=random.random), clock=now)
+        self.issuing = Issuing(self.store, node, self.registry, self.books, self.mint, clock=now)
         self._desk_of_htlcs(node_id, submit)
         self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self._told)
         self.offers = Offers(self.store, node, self.registry, node_id=node_id, clock=now, told=self._told)
@@ -157,7 +157,7 @@ class Services:
         )
 
     def _desk_of_htlcs(self, node_id: str, submit: Submit) -> None:
-        registration = Registration(self.store, self.issuing, clock=now)
+        registration = Registration(self.store, self.mint, clock=now)
         self.holds = Holds(
             self.store,
             self.node,
@@ -227,6 +227,7 @@ class Services:
         self.deliveries.stop()
         self.announcer.stop()
         self.pruner.stop()
+        self.issuing.close()
         self.node.close()
         self.timer.stop()
         self.store.close()

@@ -14,11 +14,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import parameters as p
+from .chaining import then
 from .core import qr
 from .core.answers import endpoint_answer, event_answer, hold_answer, invoice_answer, paycode_answer
 from .core.keys import FIRST_INDEX
 from .core.labels import Slot
-from .core.records import DeliveryStatus, Endpoint, Invoice, Paycode
+from .core.records import DeliveryStatus, Endpoint, Paycode
 from .core.states import InvoiceStatus
 from .core.terms import Issue, PaycodeStatus, Terms
 from .core.urls import check_endpoint_url
@@ -44,6 +45,7 @@ PAGE_MOST = 1000
 class Pool(str, Enum):
     """Where a method runs, so that a slow kind never holds up a quick one."""
 
+    NONE = "none"  # answers later and waits for nothing: it runs where requests are read
     QUICK = "quick"  # reads the sidecar
     NODE = "node"  # calls the node
     SLOW = "slow"  # may take many seconds
@@ -199,17 +201,17 @@ def paycode_qr(
 
 @_command(
     "paycode-invoice",
-    Pool.NODE,
+    Pool.NONE,
     _PAYCODE,
     Parameter(name="amount_msat", kind=p.msat, required=True),
     Parameter(name="comment", kind=p.text),
     Parameter(name="payer_data", kind=p.json_object),
     Parameter(name="idempotency_key", kind=p.text),
 )
-def paycode_invoice(services: Services, paycode: str, amount_msat: int, **given: Any) -> Answer:
-    if len(json.dumps(given.get("payer_data"), ensure_ascii=False).encode()) > PAYER_DATA_BYTES:
+def paycode_invoice(services: Services, paycode: str, amount_msat: int, **given: Any) -> Future[Answer]:
+    if "payer_data" in given and len(json.dumps(given["payer_data"], ensure_ascii=False).encode()) > PAYER_DATA_BYTES:
         raise BadParameter(f"payer_data: at most {PAYER_DATA_BYTES} bytes of JSON")
-    return invoice_answer(services.issuing.issue(paycode, Request(amount_msat=amount_msat, **given)))
+    return then(services.issuing.issue(paycode, Request(amount_msat=amount_msat, **given)), invoice_answer)
 
 
 @_command(
@@ -272,21 +274,7 @@ def paycode_wait(
     if index < FIRST_INDEX:
         raise BadParameter(f"index: the first one is {FIRST_INDEX}")
     slot = Slot(services.registry.find(paycode).paycode_id, index)
-    return _then(services.waiters.wait(slot, InvoiceStatus(until), timeout), invoice_answer)
-
-
-def _then(future: Future[Invoice], convert: Callable[[Invoice], Answer]) -> Future[Answer]:
-    converted: Future[Answer] = Future()
-
-    def done(finished: Future[Invoice]) -> None:
-        error = finished.exception()
-        if error is None:
-            converted.set_result(convert(finished.result()))
-        else:
-            converted.set_exception(error)
-
-    future.add_done_callback(done)
-    return converted
+    return then(services.waiters.wait(slot, InvoiceStatus(until), timeout), invoice_answer)
 
 
 @_command("paycode-verify", Pool.QUICK, Parameter(name="payment_hash", kind=p.hash_hex, required=True))

@@ -27,6 +27,7 @@ from . import crash, parameters
 from .app import Pools, Services, Settings
 from .commands import COMMANDS, Command, Pool
 from .core.events import DISABLED_TOPIC, TOPICS
+from .core.framing import Frames
 from .core.labels import Slot, parse_label
 from .core.offers import offer_id_of
 from .core.outgoing import QUIET_S
@@ -43,6 +44,9 @@ PROGRESS_INTERVAL_S = 0.1
 HOOK_DEADLINE_S = 0.05
 
 _INTERNAL_ERROR = -32603
+
+#: Bytes of requests that are read at a time: as many as a pipe holds.
+_CHUNK_BYTES = 1 << 16
 
 #: The id of a request: lightningd writes it before the parameters.
 _REQUEST_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|[0-9]+)')
@@ -149,19 +153,23 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
 
     # --- requests ---
 
-    def _multi_dispatch(self, msgs: list[bytes]) -> bytes:
-        """As pyln's, but a request that Python cannot read is refused and does not end the plugin."""
-        for message in msgs[:-1]:
-            try:
-                request = self._parse_request(json.loads(message))
-            except (ValueError, RecursionError):  # a number of thousands of digits, or lists thousands deep
-                self._refuse_unread(message)
-                continue
-            if request.id is None:
-                self._dispatch_notification(request)
-            else:
-                self._dispatch_request(request)
-        return msgs[-1]
+    def _read_requests(self) -> None:
+        """As pyln's loop, but in large pieces; a request that Python cannot read is refused and ends nothing."""
+        frames, source = Frames(), self.stdin.fileno()
+        while chunk := os.read(source, _CHUNK_BYTES):
+            for message in frames.of(chunk):
+                self._dispatch(message)
+
+    def _dispatch(self, message: bytes) -> None:
+        try:
+            request = self._parse_request(json.loads(message))
+        except (ValueError, RecursionError):  # a number of thousands of digits, or lists thousands deep
+            self._refuse_unread(message)
+            return
+        if request.id is None:
+            self._dispatch_notification(request)
+        else:
+            self._dispatch_request(request)
 
     def _refuse_unread(self, message: bytes) -> None:
         match = _REQUEST_ID.search(message)
@@ -194,7 +202,10 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         except Exception as e:
             self._refuse(request, e)
             return
-        self._pools.submit(command.pool.value, self._run, request, command, services, arguments)
+        if command.pool is Pool.NONE:
+            self._run(request, command, services, arguments)
+        else:
+            self._pools.submit(command.pool.value, self._run, request, command, services, arguments)
 
     def _run(self, request: Request, command: Command, services: Services, arguments: dict[str, Any]) -> None:
         if command.watched:
@@ -337,8 +348,11 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
     # --- life ---
 
     def run(self) -> None:
-        """Until stdin ends: lightningd is gone, or has had enough of us."""
-        super().run()
+        """Until stdin ends: lightningd is gone, or has had enough of us. Without lightningd, say what this is."""
+        if os.environ.get("LIGHTNINGD_PLUGIN") == "1":
+            self._read_requests()
+        else:
+            self.print_usage()
         self.stop()
 
     def stop(self) -> None:

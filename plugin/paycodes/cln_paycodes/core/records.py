@@ -31,6 +31,8 @@ class Paycode:
     issued: int
     paid: int
     received_msat: int
+    #: invoices that may still be paid
+    pending: int
     #: the definition in the node's datastore is the one here
     mirrored: bool
     created_at: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -23,9 +23,7 @@ T = TypeVar("T")
 
 #: Threads for what only reads the sidecar.
 READERS = 4
-#: Threads that make invoices: the node makes no more at a time than it has cores for.
-MAKERS = 16
-#: Seconds after which a caller is told to try again; what its thread began goes on and stays in the books.
+#: Seconds after which a caller is told to try again; what it began goes on and stays in the books.
 ANSWER_S = 20.0
 
 
@@ -43,21 +41,18 @@ class Context:
     _readers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(READERS, thread_name_prefix="paycodes-http-read")
     )
-    _makers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(MAKERS, thread_name_prefix="paycodes-http-make")
-    )
 
     async def read(self, job: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run what only reads in a thread."""
         return await self._loop().run_in_executor(self._readers, partial(job, *arguments, **named))
 
-    async def make(self, request: Request, paycode_id: str, job: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Run what makes an invoice in a thread, within the limits; TurnedAway, or NodeUnknown after `ANSWER_S`."""
+    async def make(self, request: Request, paycode_id: str, begin: Callable[[], Future[T]]) -> T:
+        """What an invoice is made for, within the limits; TurnedAway, or NodeUnknown after `ANSWER_S`."""
         if not self.limits.may_make(self.limits.address(request), paycode_id) or not self.limits.has_room():
             await self.limits.pause()
             raise TurnedAway
+        under_way = asyncio.wrap_future(begin())
         self.limits.callbacks += 1
-        under_way = asyncio.ensure_future(self._loop().run_in_executor(self._makers, partial(job, *arguments, **named)))
         under_way.add_done_callback(self._made)
         try:
             return await asyncio.wait_for(asyncio.shield(under_way), ANSWER_S)
@@ -85,5 +80,4 @@ class Context:
         return asyncio.get_running_loop()
 
     def stop(self) -> None:
-        for pool in (self._readers, self._makers):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)

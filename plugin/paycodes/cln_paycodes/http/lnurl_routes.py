@@ -95,7 +95,7 @@ class LnurlRoutes:
         await self._context.may_ask(request)
         paycode = await self._paycode(request)
         asked = read_callback(dict(request.query_params))
-        return await self._context.make(request, paycode.paycode_id, self._wallets.pay, paycode, asked)
+        return await self._context.make(request, paycode.paycode_id, lambda: self._wallets.pay(paycode, asked))
 
     async def _verify(self, request: Request) -> Answer:
         await self._context.may_ask(request)

@@ -81,10 +81,7 @@ class PageRoutes:
             invoice = await self._context.make(
                 request,
                 paycode.paycode_id,
-                self._wallets.invoice,
-                paycode,
-                amount_msat=amount_msat,
-                comment=comment or None,
+                lambda: self._wallets.invoice(paycode, amount_msat=amount_msat, comment=comment or None),
             )
         except (BadParameter, AmountOutOfRange, CommentTooLong) as e:
             return self._ask(paycode, amount=amount, comment=comment, problem=_problem(e, paycode))

@@ -3,6 +3,11 @@
 pyln's `LightningRpc` opens a socket for each call, has no time-out and reads large answers in quadratic time; here
 many threads share one connection, every call has a deadline, and "no answer" is an outcome of its own
 (`NodeUnknown`), never a guess.
+
+With `batching` lightningd does in one transaction all that it finds in the socket when it looks, so that calls which
+arrive together share its commit. Its manual says that answers may come before the commit; for commands that it carries
+out at once they do not: `read_json` (lightningd/jsonrpc.c, v26.06) commits before it goes back to the loop that writes
+answers to sockets.
 """
 
 from __future__ import annotations
@@ -14,16 +19,14 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.framing import END, Frames
 from ..errors import NodeRefused, NodeUnknown
-
-#: lightningd ends every answer with an empty line.
-_END = b"\n\n"
 
 #: Longest path that fits in sockaddr_un.
 _SUN_PATH = 100
@@ -31,62 +34,100 @@ _SUN_PATH = 100
 #: Seconds that a node which reads nothing may hold up a sender.
 _SEND_TIMEOUT_S = 10
 
+#: Seconds between two looks for calls whose time is up and for which no thread waits.
+_LOOK_S = 1
+
+_LOST = "the connection to the node was lost before it answered: ask it again"
+
+
+@dataclass(slots=True)
+class _Call:
+    method: str
+    timeout_s: float | None
+    began: float
+    future: Future[Any] = field(default_factory=Future)
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            error = answer["error"]
+            refused = NodeRefused(self.method, error.get("code", -1), str(error.get("message", "")))
+            self.future.set_exception(refused)
+        else:
+            self.future.set_result(answer.get("result"))
+
+    def time_out(self) -> None:
+        message = f"the node did not answer {self.method} within {self.timeout_s:g} s: ask it again"
+        self.future.set_exception(NodeUnknown(message))
+
+    def is_late(self, now: float) -> bool:
+        return self.timeout_s is not None and now - self.began > self.timeout_s
+
 
 class Connection:
     """Thread-safe; connects at the first call, and again at the next one after it was lost."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, *, batching: bool = False) -> None:
         self._path = socket_path
+        self._batching = batching
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
-        self._pending: dict[str, Future[Any]] = {}
+        self._pending: dict[str, _Call] = {}
         self._ids = itertools.count(1)
         self._closed = False
 
     def call(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
         """The result; raises NodeRefused with the node's error, NodeUnknown when no answer came in time."""
-        return self.begin(method, params, timeout_s=timeout_s)()
-
-    def begin(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Callable[[], Any]:
-        """Send the call now and give what waits for its result: the node works while the caller does other things."""
-        call_id = f"cln-paycodes:{method}#{next(self._ids)}"
-        future: Future[Any] = Future()
-        request = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
-        payload = json.dumps(request, ensure_ascii=False).encode() + _END
-        with self._lock:
-            self._send(call_id, future, method, payload)
-        return partial(self._finish, call_id, future, method, timeout_s)
-
-    def _finish(self, call_id: str, future: Future[Any], method: str, timeout_s: float | None) -> Any:
+        call_id, call = self._begin(method, params, timeout_s)
         try:
-            answer = future.result(timeout_s)
+            return call.future.result(timeout_s)
         except FutureTimeout:
-            self._pending.pop(call_id, None)
-            raise NodeUnknown(f"the node did not answer {method} within {timeout_s:g} s: ask it again") from None
-        if "error" in answer:
-            error = answer["error"]
-            raise NodeRefused(method, error.get("code", -1), str(error.get("message", "")))
-        return answer["result"]
+            if self._pending.pop(call_id, None) is not None:
+                call.time_out()
+            return call.future.result()
 
-    def _send(self, call_id: str, future: Future[Any], method: str, payload: bytes) -> None:
+    def begin(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Future[Any]:
+        """Send the call now, for an answer later: the result, NodeRefused or NodeUnknown.
+
+        What is to be done with the answer is done in the reading thread, and must be short.
+        """
+        return self._begin(method, params, timeout_s)[1].future
+
+    def _begin(self, method: str, params: dict[str, Any], timeout_s: float | None) -> tuple[str, _Call]:
+        call = _Call(method, timeout_s, time.monotonic())
+        call_id = f"cln-paycodes:{method}#{next(self._ids)}"
+        payload = _request(call_id, method, params)
+        with self._lock:
+            error, lost = self._send(call_id, call, payload)
+        _lose(lost)
+        if error is not None:
+            call.future.set_exception(error)
+        return call_id, call
+
+    def _send(self, call_id: str, call: _Call, payload: bytes) -> tuple[NodeUnknown | None, list[_Call]]:
+        """Why it was not sent, and the calls that were under way on a connection that is now lost."""
         if self._closed:
-            raise NodeUnknown(f"{method} was not sent: the plugin is stopping")
+            return NodeUnknown(f"{call.method} was not sent: the plugin is stopping"), []
         try:
             if self._sock is None:
                 self._connect()
             assert self._sock is not None
-            self._pending[call_id] = future
+            self._pending[call_id] = call
             self._sock.sendall(payload)
         except OSError as e:
             self._pending.pop(call_id, None)
-            self._drop()
-            raise NodeUnknown(f"the node's socket failed on {method} ({e}): ask it again") from e
+            error = NodeUnknown(f"the node's socket failed on {call.method} ({e}): ask it again")
+            error.__cause__ = e
+            return error, self._drop()
+        return None, []
 
     def _connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _connect_unix(sock, self._path)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _LOOK_S, 0))
+            if self._batching:
+                sock.sendall(_request("cln-paycodes:batching", "batching", {"enable": True}))
         except OSError:
             sock.close()
             raise
@@ -95,49 +136,73 @@ class Connection:
 
     def _read(self, sock: socket.socket) -> None:
         """Hand every answer to the call that waits for it, until the connection ends."""
-        buffer, scanned = bytearray(), 0
+        frames, looked_at = Frames(), time.monotonic()
         try:
-            while chunk := sock.recv(1 << 18):
-                buffer += chunk
-                start = 0
-                while (end := buffer.find(_END, max(start, scanned - 1))) >= 0:
-                    self._deliver(bytes(buffer[start:end]))
-                    start = scanned = end + len(_END)
-                del buffer[:start]
-                scanned = len(buffer)
+            while (chunk := _receive(sock)) != b"":
+                for message in frames.of(chunk or b""):
+                    self._deliver(message)
+                if time.monotonic() - looked_at >= _LOOK_S:
+                    looked_at = time.monotonic()
+                    self._give_up_late(looked_at)
         except (OSError, ValueError, RecursionError):
             pass  # a broken stream is the same as an orderly end: what waits learns that the outcome is unknown
         finally:
             with self._lock:
-                if self._sock is sock:
-                    self._drop()
+                lost = self._drop() if self._sock is sock else []
                 sock.close()
+            _lose(lost)
 
     def _deliver(self, message: bytes) -> None:
         answer = json.loads(message)
-        future = self._pending.pop(answer.get("id"), None)
-        if future is not None:
-            future.set_result(answer)
+        call = self._pending.pop(answer.get("id"), None)
+        if call is not None:
+            call.answer(answer)
 
-    def _drop(self) -> None:
-        """Forget the socket and tell every call under way that its outcome is unknown; the lock is held."""
+    def _give_up_late(self, now: float) -> None:
+        late = [call_id for call_id, call in list(self._pending.items()) if call.is_late(now)]
+        for call_id in late:
+            call = self._pending.pop(call_id, None)
+            if call is not None:
+                call.time_out()
+
+    def _drop(self) -> list[_Call]:
+        """Forget the socket; the calls under way, whose outcome is unknown then. The lock is held."""
         sock, self._sock = self._sock, None
         if sock is not None:
             # A blocked recv() ends by shutdown(), not by close().
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        lost = []
         # Taken one by one: an answer that the reading thread delivers meanwhile has its call to itself.
         while self._pending:
             with contextlib.suppress(KeyError):
-                _, future = self._pending.popitem()
-                future.set_exception(
-                    NodeUnknown("the connection to the node was lost before it answered: ask it again")
-                )
+                lost.append(self._pending.popitem()[1])
+        return lost
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._drop()
+            lost = self._drop()
+        _lose(lost)
+
+
+def _request(call_id: str, method: str, params: dict[str, Any]) -> bytes:
+    request = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
+    return json.dumps(request, ensure_ascii=False).encode() + END
+
+
+def _lose(calls: list[_Call]) -> None:
+    """Not under the lock: those who waited may call again at once."""
+    for call in calls:
+        call.future.set_exception(NodeUnknown(_LOST))
+
+
+def _receive(sock: socket.socket) -> bytes | None:
+    """What has arrived; None when nothing did for a while, nothing at the end."""
+    try:
+        return sock.recv(1 << 18)
+    except BlockingIOError:
+        return None
 
 
 def _connect_unix(sock: socket.socket, path: str) -> None:

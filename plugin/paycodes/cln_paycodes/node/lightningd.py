@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
+from ..chaining import then
 from ..core.bolt11 import CURRENCIES, features_from
 from ..core.htlcs import IncomingHtlc
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
 from ..core.routehints import USABLE_STATES, IncomingChannel
 from ..errors import NodeRefused
 from .connection import Connection
-from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued
+from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued, Wanted
 
 #: Seconds after which a call's outcome counts as unknown.
 CALL_TIMEOUT_S = 30.0
@@ -57,31 +59,16 @@ class Lightningd:
             if e.node_code != DATASTORE_DEL_DOES_NOT_EXIST:
                 raise
 
-    def create_invoice(
-        self,
-        *,
-        label: str,
-        amount_msat: int,
-        description: str,
-        description_hashed: bool,
-        expiry_s: int,
-        preimage: bytes,
-    ) -> Issued:
-        answer = self._call(
-            "invoice",
-            amount_msat=amount_msat,
-            label=label,
-            description=description,
-            deschashonly=description_hashed,
-            expiry=expiry_s,
-            preimage=preimage.hex(),
-        )
-        return Issued(
-            bolt11=answer["bolt11"],
-            payment_hash=answer["payment_hash"],
-            expires_at=answer["expires_at"],
-            created_index=answer["created_index"],
-        )
+    def begin_invoice(self, wanted: Wanted) -> Future[Issued]:
+        params = {
+            "amount_msat": wanted.amount_msat,
+            "label": wanted.label,
+            "description": wanted.description,
+            "deschashonly": wanted.description_hashed,
+            "expiry": wanted.expiry_s,
+            "preimage": wanted.preimage.hex(),
+        }
+        return then(self._connection.begin("invoice", params, timeout_s=self._timeout_s), _issued)
 
     def invoice_by_label(self, label: str) -> NodeInvoice | None:
         found = self._call("listinvoices", label=label)["invoices"]
@@ -94,7 +81,7 @@ class Lightningd:
     def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
         params = {"index": index, "start": start, "limit": limit}
         answer = self._connection.begin("listinvoices", params, timeout_s=self._timeout_s)
-        return lambda: [_invoice(entry) for entry in answer()["invoices"]]
+        return lambda: [_invoice(entry) for entry in answer.result()["invoices"]]
 
     def offers(self) -> list[NodeOffer]:
         try:
@@ -183,8 +170,12 @@ class Lightningd:
             if way["short_channel_id"] in channels
         ]
 
-    def sign_invoice(self, bolt11: str) -> str:
-        return str(self._call("signinvoice", invstring=bolt11)["bolt11"])
+    def begin_signature(self, bolt11: str) -> Future[str]:
+        params = {"invstring": bolt11}
+        return then(
+            self._connection.begin("signinvoice", params, timeout_s=self._timeout_s),
+            lambda answer: str(answer["bolt11"]),
+        )
 
     def delete_unpaid_invoice(self, label: str) -> None:
         self._call("delinvoice", label=label, status="unpaid")
@@ -192,6 +183,15 @@ class Lightningd:
     def wait_index(self, *, subsystem: str, index: str, value: int) -> None:
         params = {"subsystem": subsystem, "indexname": index, "nextvalue": value}
         self._parked.call("wait", params, timeout_s=None)
+
+
+def _issued(answer: dict[str, Any]) -> Issued:
+    return Issued(
+        bolt11=answer["bolt11"],
+        payment_hash=answer["payment_hash"],
+        expires_at=answer["expires_at"],
+        created_index=answer["created_index"],
+    )
 
 
 def _invoice(entry: dict[str, Any]) -> NodeInvoice:

@@ -8,7 +8,8 @@ unless bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..core.htlcs import IncomingHtlc
@@ -33,8 +34,21 @@ class Datum:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """An invoice that the node is to make."""
+
+    label: str
+    amount_msat: int
+    description: str
+    #: it gets only the hash of the description, which may be of any length then
+    description_hashed: bool
+    expiry_s: int
+    preimage: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Issued:
-    """What the node answers to `invoice`."""
+    """What the node answers to that."""
 
     bolt11: str
     payment_hash: str
@@ -77,17 +91,8 @@ class Node(Protocol):
     def delete_datastore(self, key: tuple[str, ...]) -> None:
         """Remove one leaf; one that is not there is no error."""
 
-    def create_invoice(
-        self,
-        *,
-        label: str,
-        amount_msat: int,
-        description: str,
-        description_hashed: bool,
-        expiry_s: int,
-        preimage: bytes,
-    ) -> Issued:
-        """An invoice with its description, or (`description_hashed`) with only the hash of it, of any length then."""
+    def begin_invoice(self, wanted: Wanted) -> Future[Issued]:
+        """Have the node make an invoice; what is done with the answer is done in the reading thread: keep it short."""
 
     def invoice_by_label(self, label: str) -> NodeInvoice | None: ...
 
@@ -125,7 +130,7 @@ class Node(Protocol):
     def incoming_channels(self) -> list[IncomingChannel]:
         """Our channels as ways to us; none where the node cannot tell."""
 
-    def sign_invoice(self, bolt11: str) -> str:
+    def begin_signature(self, bolt11: str) -> Future[str]:
         """The invoice with the node's signature; the node does not store it."""
 
     def delete_unpaid_invoice(self, label: str) -> None:

@@ -114,7 +114,7 @@ class Findings:
             if finding.kind is FindingKind.REISSUED:
                 issuing.drive(row)
             else:
-                issuing.call_node(row, expiry_s=max(1, row.expires_at - self._sources.clock()))
+                issuing.list_again(row)
                 crash.point("reconcile:reissued")
                 self._books.settle_with_node(row.slot)
                 self.report.counts["reissued"] += 1

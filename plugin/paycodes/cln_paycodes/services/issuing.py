@@ -6,19 +6,25 @@
 3. outcome   `issued` with the node's string; `void` when it refused; still `reserved` when no answer came
 
 Because a repeated call is harmless, every doubt about step 2 or 3 is ended by calling again, never by assuming: here
-for a caller with the same `idempotency_key`, in `reconcile` for all others.
+for a caller with the same `idempotency_key`, in `reconcile` for all others. That is also why `issued` of an invoice
+that the node lists need not be on the disk before the caller has it: `reserved` is, and the node gives the same string
+again.
+
+No thread waits for another on this way: each step is begun by what ends the one before, in the writer's thread or in
+the one that reads the node's answers. Only what is out of the ordinary, and has to wait, gets a thread of its own.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from .. import crash
+from ..chaining import promise
 from ..core.labels import Slot
 from ..core.records import Invoice, Paycode
 from ..core.states import InvoiceStatus
@@ -35,13 +41,13 @@ from ..errors import (
     UnknownInvoice,
 )
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, INVOICE_PREIMAGE_ALREADY_EXISTS, Issued, Node
-from ..store import invoices, paycodes
+from ..store import invoices
 from ..store.store import Store
 from ..store.writer import Transaction
 from .adoption import is_listed
 from .books import Books
-from .registry import Registry
-from .signing import Signer
+from .minting import Mint
+from .registry import Registry, find
 
 _S = InvoiceStatus
 
@@ -50,6 +56,9 @@ KEY_CHARS = 128
 
 #: Bytes of JSON that a payer may leave with an invoice (LUD-18 has a handful of short fields).
 PAYER_DATA_BYTES = 4096
+
+#: Threads for what has to wait: a code's next block of indexes, a call whose answer was lost or not an invoice.
+_THREADS = 16
 
 _TAKEN = (INVOICE_LABEL_ALREADY_EXISTS, INVOICE_PREIMAGE_ALREADY_EXISTS)
 
@@ -74,8 +83,19 @@ class Request:
                 raise BadParameter("idempotency_key: give 1 to 128 characters, or leave it out")
 
 
+@dataclass(slots=True)
+class _Order:
+    """A caller's request on its way."""
+
+    selector: str
+    request: Request
+    future: Future[Invoice] = field(default_factory=promise)
+    #: the node must remember that the index may be handed out
+    strict: bool = True
+
+
 class _NeedsIndexBlock(Exception):
-    """The node does not remember yet that this index may be handed out."""
+    """The node does not remember yet that the next index of this code may be handed out."""
 
 
 class IndexTaken(Exception):
@@ -89,59 +109,94 @@ class Issuing:
         node: Node,
         registry: Registry,
         books: Books,
-        signer: Signer,
+        mint: Mint,
         *,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._node = node
-        self._signer = signer
+        self._mint = mint
         self._registry = registry
         self._books = books
         self._clock = clock
         self._lock = threading.Lock()
         self._under_way: dict[Slot, Future[Invoice]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="paycodes-issue")
 
-    def issue(self, selector: str, request: Request) -> Invoice:
-        """A fresh invoice, or the one that the same `idempotency_key` got; it is on disk when this returns."""
-        paycode = self._registry.find_to_issue(selector)
-        while True:
-            row = self._reserve(paycode.paycode_id, request)
-            if row.status is not _S.RESERVED:
-                return row
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def issue(self, selector: str, request: Request) -> Future[Invoice]:
+        """A fresh invoice, or the one that the same `idempotency_key` got, once nothing can undo it."""
+        order = _Order(selector, request)
+        if self._registry.indexes_known:
+            self._reserve(order)
+        else:
+            self._in_thread(order.future, partial(self._reserve_at_start, order))
+        return order.future
+
+    def _in_thread(self, waiting: Future[Invoice], work: Callable[[], None]) -> None:
+        """Do what may have to wait; what it raises, `waiting` gets."""
+
+        def run() -> None:
             try:
-                return self.drive(row)
-            except IndexTaken:
-                continue
+                work()
+            except BaseException as e:
+                waiting.set_exception(e)
+
+        try:
+            self._threads.submit(run)
+        except RuntimeError:
+            waiting.set_exception(NodeUnknown("the plugin is stopping: ask again when it is back"))
 
     # --- intent ---
 
-    def _reserve(self, paycode_id: str, request: Request) -> Invoice:
-        """The row of this request: an existing one of the same key, or a new one in state `reserved`."""
-        may_extend = True
-        while True:
-            try:
-                row = self._store.write(
-                    partial(self._take_index, paycode_id=paycode_id, request=request, strict=may_extend)
-                )
-            except _NeedsIndexBlock:
-                self._registry.reserve_index_block(paycode_id)
-                may_extend = False
-                continue
-            crash.point("issue:reserved")
-            return row
+    def _reserve(self, order: _Order) -> None:
+        """Get the row of this request: an existing one of the same key, or a new one in state `reserved`."""
+        self._store.submit(partial(self._take_index, order=order)).add_done_callback(partial(self._reserved, order))
 
-    def _take_index(self, tx: Transaction, paycode_id: str, request: Request, strict: bool) -> Invoice:
-        paycode = paycodes.by_id(tx, paycode_id)
-        assert paycode is not None  # codes are never deleted
+    def _reserve_at_start(self, order: _Order) -> None:
+        order.selector = self._registry.find_to_issue(order.selector).paycode_id
+        self._reserve(order)
+
+    def _reserved(self, order: _Order, taking: Future[Invoice]) -> None:
+        error = taking.exception()
+        if isinstance(error, _NeedsIndexBlock):
+            self._in_thread(order.future, partial(self._reserve_in_new_block, order))
+        elif error is not None:
+            order.future.set_exception(error)
+        else:
+            crash.point("issue:reserved")
+            row = taking.result()
+            if row.status is _S.RESERVED:
+                self._drive(row, is_new=row.idempotency_key is None).add_done_callback(partial(self._driven, order))
+            else:
+                order.future.set_result(row)
+
+    def _reserve_in_new_block(self, order: _Order) -> None:
+        self._registry.reserve_index_block(self._registry.find(order.selector).paycode_id)
+        order.strict = False
+        self._reserve(order)
+
+    def _driven(self, order: _Order, driving: Future[Invoice]) -> None:
+        error = driving.exception()
+        if isinstance(error, IndexTaken):
+            self._reserve(order)
+        elif error is not None:
+            order.future.set_exception(error)
+        else:
+            order.future.set_result(driving.result())
+
+    def _take_index(self, tx: Transaction, order: _Order) -> Invoice:
+        request, paycode = order.request, find(tx, order.selector)
         if request.idempotency_key is not None:
-            row = invoices.by_idempotency_key(tx, paycode_id, request.idempotency_key)
+            row = invoices.by_idempotency_key(tx, paycode.paycode_id, request.idempotency_key)
             if row is not None:
                 return _same_request(row, request)
-        _require_terms(paycode, request, paycodes.pending(tx, paycode_id))
-        if strict and paycode.next_index >= paycode.reserved_index:
+        _require_terms(paycode, request)
+        if order.strict and paycode.next_index >= paycode.reserved_index:
             raise _NeedsIndexBlock
-        slot, now = Slot(paycode_id, paycode.next_index), self._clock()
+        slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
         return invoices.insert(
             tx,
             slot,
@@ -163,84 +218,93 @@ class Issuing:
     # --- call and outcome ---
 
     def is_under_way(self, slot: Slot) -> bool:
-        """A thread is at this slot right now: `reconcile` leaves it alone."""
+        """Someone is at this slot right now: `reconcile` leaves it alone."""
         return slot in self._under_way
 
     def drive(self, row: Invoice) -> Invoice:
-        """Bring a `reserved` row to its outcome; callers of the same slot share one call to the node.
+        """Bring a `reserved` row to its outcome, and wait for it.
 
-        Raises NodeRefused (the row is `void`), NodeUnknown (the row is still `reserved`: drive it again).
+        Raises NodeRefused (the row is `void`), NodeUnknown (the row is still `reserved`: drive it again), IndexTaken.
         """
+        return self._drive(row, is_new=False).result()
+
+    def _drive(self, row: Invoice, *, is_new: bool) -> Future[Invoice]:
+        """Callers of the same slot share one call to the node."""
         with self._lock:
             joined = self._under_way.get(row.slot)
-            if joined is None:
-                future = self._under_way[row.slot] = Future[Invoice]()
-        if joined is not None:
-            return joined.result()
+            if joined is not None:
+                return joined
+            outcome = self._under_way[row.slot] = Future[Invoice]()
+        outcome.add_done_callback(lambda _: self._under_way.pop(row.slot))
         try:
-            outcome = self._drive(row)
+            now_row = row if is_new else self._books.by_slot(row.slot)
+            assert now_row is not None
+            if now_row.status is not _S.RESERVED:
+                outcome.set_result(now_row)  # it was brought there before this one took the slot
+            elif row.registered:
+                self._mint.begin(row).add_done_callback(partial(self._called, row, outcome))
+            elif self._mint.can_sign_at_once:
+                self._begin_signature(row, outcome)
+            else:
+                self._in_thread(outcome, partial(self._begin_signature, row, outcome))
         except BaseException as e:
-            future.set_exception(e)
-            raise
-        else:
-            future.set_result(outcome)
-            return outcome
-        finally:
-            with self._lock:
-                del self._under_way[row.slot]
+            outcome.set_exception(e)
+        return outcome
 
-    def _drive(self, row: Invoice) -> Invoice:
-        now_row = self._books.by_slot(row.slot)
-        assert now_row is not None
-        if now_row.status is not _S.RESERVED:
-            return now_row  # another thread brought it there before this one took the slot
-        if not row.registered:
-            return self._outcome(row, _S.ISSUED, bolt11=self._sign(row))
+    def _begin_signature(self, row: Invoice, outcome: Future[Invoice]) -> None:
+        self._mint.begin_signature(row).add_done_callback(partial(self._signed, row, outcome))
+
+    def _signed(self, row: Invoice, outcome: Future[Invoice], signing: Future[str]) -> None:
+        error = signing.exception()
+        if error is None:
+            crash.point("issue:signed")
+            self._record(row, outcome, bolt11=signing.result())
+        else:
+            outcome.set_exception(error)
+
+    def _called(self, row: Invoice, outcome: Future[Invoice], call: Future[Issued]) -> None:
+        error = call.exception()
+        if error is None:
+            self._record_call(row, outcome, call.result())
+        else:
+            self._in_thread(outcome, partial(self._recover, row, outcome, error))
+
+    def _recover(self, row: Invoice, outcome: Future[Invoice], error: BaseException) -> None:
+        """What to do about a call that gave no invoice; one whose answer was lost is repeated once."""
         try:
-            answer = self.call_node(row, expiry_s=max(1, row.expires_at - self._clock()))
+            if not isinstance(error, NodeUnknown):
+                raise error
+            answer = self._mint.begin(row).result()
         except NodeRefused as e:
             if e.node_code in _TAKEN:
-                return self._take_over(row)
-            self._outcome(row, _S.VOID)
+                outcome.set_result(self._take_over(row))
+                return
+            self._change(row, _S.VOID).result()
             raise
+        self._record_call(row, outcome, answer)
+
+    def _record_call(self, row: Invoice, outcome: Future[Invoice], answer: Issued) -> None:
         crash.point("issue:called")
-        issued = self._outcome(row, _S.ISSUED, bolt11=answer.bolt11, expires_at=answer.expires_at)
-        crash.point("issue:issued")
-        return issued
+        self._record(row, outcome, bolt11=answer.bolt11, expires_at=answer.expires_at)
 
-    def _sign(self, row: Invoice) -> str:
-        """The string of an invoice that the node does not get to know yet."""
-        keys = self._registry.root(self._registry.find(row.paycode_id)).invoice(row.index)
-        bolt11 = self._signer.sign(row, keys)
-        crash.point("issue:signed")
-        return bolt11
+    def _record(self, row: Invoice, outcome: Future[Invoice], **fields: Any) -> None:
+        self._change(row, _S.ISSUED, **fields).add_done_callback(partial(_recorded, outcome))
 
-    def _outcome(self, row: Invoice, to: InvoiceStatus, **fields: Any) -> Invoice:
-        return self._store.write(lambda tx: self._books.change(tx, row.slot, to, **fields))
+    def _change(self, row: Invoice, to: InvoiceStatus, **fields: Any) -> Future[Invoice]:
+        # What the node has can be asked of it again; the string of an invoice that it does not know is only here.
+        durable = to is not _S.ISSUED or not row.registered
+        return self._store.submit(lambda tx: self._books.change(tx, row.slot, to, **fields), durable=durable)
 
-    def call_node(self, row: Invoice, *, expiry_s: int) -> Issued:
-        """The node's `invoice` for a row; a connection lost on the way is tried once more (a repeat is harmless)."""
-        paycode = self._registry.find(row.paycode_id)
-        call = partial(
-            self._node.create_invoice,
-            label=row.label,
-            amount_msat=row.amount_msat,
-            description=paycode.terms.description if row.description is None else row.description,
-            description_hashed=row.description_hashed,
-            expiry_s=expiry_s,
-            preimage=self._registry.root(paycode).invoice(row.index).preimage,
-        )
-        try:
-            return call()
-        except NodeUnknown:
-            return call()
+    def list_again(self, row: Invoice) -> None:
+        """Have the node list an invoice that it has lost."""
+        self._mint.make(row)
 
     def _take_over(self, row: Invoice) -> Invoice:
         """The node has this label or preimage already: our own earlier call, or an index that others used."""
         fact = self._node.invoice_by_label(row.label)
         if fact is None or fact.payment_hash != row.payment_hash:
             # The preimage is under a foreign label, or the label has a foreign preimage: the index is burned.
-            self._outcome(row, _S.VOID)
+            self._change(row, _S.VOID).result()
             raise IndexTaken
         if fact.amount_msat == row.amount_msat and fact.status == "unpaid":
             settled = self._books.settle_with_node(row.slot)
@@ -269,6 +333,15 @@ class Issuing:
         return self._registry.root(self._registry.find(invoice.paycode_id)).invoice(invoice.index).preimage.hex()
 
 
+def _recorded(outcome: Future[Invoice], recording: Future[Invoice]) -> None:
+    error = recording.exception()
+    if error is None:
+        crash.point("issue:issued")
+        outcome.set_result(recording.result())
+    else:
+        outcome.set_exception(error)
+
+
 def _same_request(row: Invoice, request: Request) -> Invoice:
     if (row.amount_msat, row.comment, row.payer_data) != (
         request.amount_msat,
@@ -281,8 +354,8 @@ def _same_request(row: Invoice, request: Request) -> Invoice:
     return row
 
 
-def _require_terms(paycode: Paycode, request: Request, pending: int) -> None:
-    terms = paycode.terms
+def _require_terms(paycode: Paycode, request: Request) -> None:
+    terms, pending = paycode.terms, paycode.pending
     if paycode.status is PaycodeStatus.DISABLED:
         raise PaycodeDisabled(f"paycode {terms.label!r} is disabled: paycode-enable turns it on again")
     if not terms.min_msat <= request.amount_msat <= terms.highest_msat:

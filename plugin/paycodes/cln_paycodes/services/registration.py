@@ -19,7 +19,7 @@ from ..errors import NodeRefused
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, INVOICE_PREIMAGE_ALREADY_EXISTS
 from ..store import invoices
 from ..store.store import Store
-from .issuing import Issuing
+from .minting import Mint
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ _IS_THERE = (INVOICE_LABEL_ALREADY_EXISTS, INVOICE_PREIMAGE_ALREADY_EXISTS)
 
 
 class Registration:
-    def __init__(self, store: Store, issuing: Issuing, *, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, mint: Mint, *, clock: Callable[[], int]) -> None:
         self._store = store
-        self._issuing = issuing
+        self._mint = mint
         self._clock = clock
 
     def ensure(self, row: Invoice, *, expiry_s: int | None = None) -> bool:
@@ -43,7 +43,7 @@ class Registration:
         if expiry_s < 1:
             return False
         try:
-            self._issuing.call_node(row, expiry_s=expiry_s)
+            self._mint.make(row, expiry_s=expiry_s)
         except NodeRefused as e:
             if e.node_code not in _IS_THERE:
                 raise

@@ -233,6 +233,11 @@ class Registry:
             if paycode.next_index >= paycode.reserved_index:
                 self._mirror(paycode, reserved_index=paycode.next_index + INDEX_BLOCK)
 
+    @property
+    def indexes_known(self) -> bool:
+        """Nothing has to be waited for before an index is taken."""
+        return self._indexes_known.is_set()
+
     def find_to_issue(self, selector: str) -> Paycode:
         """Like `find`, before an index is taken, for the case that this sidecar is new or an older backup of itself.
 

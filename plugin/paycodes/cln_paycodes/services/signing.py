@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from ..core.bolt11 import Hop, UnsignedInvoice, encode
 from ..core.holds import FINAL_CLTV_BLOCKS
@@ -31,12 +32,17 @@ class Signer:
         self._channels_until = 0.0
         self._turns = itertools.count()
 
-    def sign(self, row: Invoice, keys: InvoiceKeys) -> str:
-        """The string of a row; raises NodeRefused, and NodeUnknown (nothing happened, it may be tried again)."""
+    @property
+    def is_ready(self) -> bool:
+        """`begin` waits for nothing."""
+        return self._traits is not None and time.monotonic() < self._channels_until
+
+    def begin(self, row: Invoice, keys: InvoiceKeys) -> Future[str]:
+        """The string of a row; NodeRefused, or NodeUnknown (nothing happened, it may be tried again)."""
         traits = self._node_traits()
         now = self._clock()
         description = row.description or ""
-        return self._node.sign_invoice(
+        return self._node.begin_signature(
             encode(
                 UnsignedInvoice(
                     currency=traits.currency,

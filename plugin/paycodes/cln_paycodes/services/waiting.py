@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from ..chaining import promise
 from ..core.labels import Slot
 from ..core.records import Invoice
 from ..core.states import FINAL, InvoiceStatus
@@ -37,9 +38,7 @@ class Waiters:
 
     def wait(self, slot: Slot, until: InvoiceStatus, timeout_s: float | None) -> Future[Invoice]:
         """A future of the invoice once it is `issued` or `paid`; of WaitTimeout, or IllegalState when it cannot be."""
-        future: Future[Invoice] = Future()
-        # A caller that gives up must not make an answer from the writer's thread fail.
-        future.set_running_or_notify_cancel()
+        future: Future[Invoice] = promise()
         with self._lock:
             self._waiting.setdefault(slot, []).append((until, future))
         # Read after registering: a change in between wakes the future, one before is seen here. The time starts only

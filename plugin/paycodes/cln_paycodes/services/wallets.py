@@ -6,8 +6,10 @@ refused is said in words that show nothing of his.
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
+from ..chaining import then
 from ..core import lnurl
 from ..core.links import Links
 from ..core.records import Invoice, Paycode
@@ -66,10 +68,10 @@ class Wallets:
             identifier=self._links.lightning_address(paycode),
         )
 
-    def pay(self, paycode: Paycode, asked: lnurl.Asked) -> dict[str, Any]:
+    def pay(self, paycode: Paycode, asked: lnurl.Asked) -> Future[dict[str, Any]]:
         """LUD-06, second step: a fresh invoice that commits to the metadata."""
         described = lnurl.metadata(paycode.terms.description, self._links.lightning_address(paycode))
-        invoice = self._issuing.issue(
+        making = self._issuing.issue(
             paycode.paycode_id,
             Request(
                 amount_msat=asked.amount_msat,
@@ -78,8 +80,12 @@ class Wallets:
                 hashed_description=described + asked.payer_data_raw,
             ),
         )
-        assert invoice.bolt11 is not None
-        return lnurl.pay_answer(paycode, bolt11=invoice.bolt11, verify=self._links.verify(invoice.payment_hash))
+
+        def answer(invoice: Invoice) -> dict[str, Any]:
+            assert invoice.bolt11 is not None
+            return lnurl.pay_answer(paycode, bolt11=invoice.bolt11, verify=self._links.verify(invoice.payment_hash))
+
+        return then(making, answer)
 
     def verify(self, payment_hash: str) -> dict[str, Any]:
         """LUD-21."""
@@ -95,7 +101,7 @@ class Wallets:
     def lightning_address(self, paycode: Paycode) -> str | None:
         return self._links.lightning_address(paycode)
 
-    def invoice(self, paycode: Paycode, *, amount_msat: int, comment: str | None) -> Invoice:
+    def invoice(self, paycode: Paycode, *, amount_msat: int, comment: str | None) -> Future[Invoice]:
         """A fresh invoice with the plain description, for a person."""
         return self._issuing.issue(paycode.paycode_id, Request(amount_msat=amount_msat, comment=comment))
 

@@ -11,7 +11,7 @@ from .store import Sql
 
 _COLUMNS = (
     "paycode_id, number, label, description, user, min_msat, max_msat, expiry, comment_chars, issue, hold,"
-    " max_pending, status, sealed_root, next_index, reserved_index, issued, paid, received_msat, mirrored,"
+    " max_pending, status, sealed_root, next_index, reserved_index, issued, paid, received_msat, pending, mirrored,"
     " created_at, updated_at"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM paycodes"
@@ -19,7 +19,7 @@ _SELECT = f"SELECT {_COLUMNS} FROM paycodes"
 
 def _record(row: tuple[Any, ...]) -> Paycode:
     (paycode_id, number, label, description, user, min_msat, max_msat, expiry, comment_chars, issue, hold,
-     max_pending, status, sealed_root, next_index, reserved_index, issued, paid, received_msat, mirrored,
+     max_pending, status, sealed_root, next_index, reserved_index, issued, paid, received_msat, pending, mirrored,
      created_at, updated_at) = row  # fmt: skip
     return Paycode(
         paycode_id=paycode_id,
@@ -43,6 +43,7 @@ def _record(row: tuple[Any, ...]) -> Paycode:
         issued=issued,
         paid=paid,
         received_msat=received_msat,
+        pending=pending,
         mirrored=bool(mirrored),
         created_at=created_at,
         updated_at=updated_at,
@@ -169,12 +170,6 @@ def raise_next_index(sql: Sql, paycode_id: str, at_least: int) -> None:
 def set_next_index(sql: Sql, paycode_id: str, next_index: int) -> None:
     """The one place where an index may go back: a rebuilt code whose every invoice is known."""
     sql.execute("UPDATE paycodes SET next_index = ? WHERE paycode_id = ?", (next_index, paycode_id))
-
-
-def pending(sql: Sql, paycode_id: str) -> int:
-    """Invoices of the code that may still be paid."""
-    row = sql.execute("SELECT pending FROM paycodes WHERE paycode_id = ?", (paycode_id,)).fetchone()
-    return int(row[0])
 
 
 def pruned(sql: Sql, paycode_id: str) -> int:

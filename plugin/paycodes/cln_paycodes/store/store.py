@@ -1,4 +1,4 @@
-"""The one door to the sidecar: `write` waits for the disk, `submit` does not, `read` never blocks a writer."""
+"""The one door to the sidecar: `write` waits for the disk, `submit` does not, `read` never waits for a writer."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Store:
         self._local = threading.local()
         self.path = path
 
-    def submit(self, job: Callable[[Transaction], T]) -> Future[T]:
-        """Queue a transaction; the future is done when it is on disk."""
-        return self._writer.submit(job)
+    def submit(self, job: Callable[[Transaction], T], *, durable: bool = True) -> Future[T]:
+        """Queue a transaction; the future is done when it is on disk, or (not `durable`) when it can be read."""
+        return self._writer.submit(job, durable=durable)
 
     def write(self, job: Callable[[Transaction], T]) -> T:
         """Run a transaction and return when it is on disk."""

@@ -3,6 +3,10 @@
 A job is a function of a `Transaction`. Jobs that wait together are run one after the other inside one SQLite
 transaction, each in a savepoint of its own, so that one that raises undoes only itself. A caller's future is done
 after the commit that holds its job is on disk, never before.
+
+A job may say that it need not be `durable`, because what it writes can be asked of the node again. A commit of
+such jobs alone is seen by every reader, survives the end of the process, and gets to the disk with the next one that is
+(SQLite's `synchronous`: NORMAL in place of FULL, which in WAL leaves out the fsync).
 """
 
 from __future__ import annotations
@@ -68,6 +72,7 @@ class Transaction:
 @dataclass(slots=True)
 class _Job(Generic[T]):
     run: Callable[[Transaction], T]
+    durable: bool = True
     future: Future[T] = field(default_factory=Future)
     after: list[Callable[[], None]] = field(default_factory=list)
     result: Any = None
@@ -79,15 +84,18 @@ class Writer:
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
+        self._syncs = True
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._closed = False
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="paycodes-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[Transaction], T]) -> Future[T]:
-        """The future is done when the job is on disk, or holds what it raised, or SidecarUnavailable."""
-        job: _Job[T] = _Job(run)
+    def submit(self, run: Callable[[Transaction], T], *, durable: bool = True) -> Future[T]:
+        """The future is done when the job is on disk (not `durable`: when it can be read), or holds what it raised, or
+        SidecarUnavailable.
+        """
+        job: _Job[T] = _Job(run, durable)
         with self._closing:
             if not self._closed:
                 self._queue.put(job)
@@ -125,6 +133,7 @@ class Writer:
 
     def _commit(self, batch: list[_Job[Any]]) -> None:
         try:
+            self._sync(any(job.durable for job in batch))
             self._conn.execute("BEGIN IMMEDIATE")
             for job in batch:
                 self._run(job)
@@ -143,6 +152,11 @@ class Writer:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(job.error)
+
+    def _sync(self, wanted: bool) -> None:
+        if wanted != self._syncs:
+            self._conn.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._syncs = wanted
 
     def _run(self, job: _Job[Any]) -> None:
         self._conn.execute("SAVEPOINT job")
