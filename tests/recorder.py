@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 JOURNAL = Path("recorder.jsonl")
+#: Answers to hooks that a test has left for the next start.
+ANSWERS = Path("recorder.answers")
 TOPICS = ["invoice_payment", "invoice_creation", "sendpay_success", "sendpay_failure", "block_added", "recorder_custom"]
 
 #: How long an answer to invoice_payment takes, beside others.
@@ -112,6 +114,9 @@ class Recorder:
 
     def _on_init(self, params: Any, _message: Any) -> Any:
         environment = {k: v for k, v in os.environ.items() if k.startswith("LIGHTNINGD_")}
+        if ANSWERS.exists():
+            self._answers |= json.loads(ANSWERS.read_text())
+            ANSWERS.unlink()
         self._note("call", "init", params | {"environment": environment, "cwd": str(Path.cwd())})
         return {"result": {}}
 

@@ -53,6 +53,10 @@ class Recorded:
     def behave(self, hook: str, *answers: Any) -> None:
         self.node.call("recorder-behave", hook=hook, answers=list(answers))
 
+    def behave_from_the_start(self, hook: str, *answers: Any) -> None:
+        """What the recorder will do once it is started again."""
+        (self.node.network_dir / "recorder.answers").write_text(json.dumps({hook: answers}))
+
 
 @contextmanager
 def opened_network(

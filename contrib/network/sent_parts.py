@@ -1,4 +1,4 @@
-"""A payment of exactly these parts over the one channel: what a wallet would not do by itself."""
+"""A payment of exactly these parts: what a wallet would not do by itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Parts:
         # lightningd adds the delay to the block after the one it has seen.
         delay = invoice["min_final_cltv_expiry"] + self.cltv_extra - 1
         expiry = payer.call("getinfo")["blockheight"] + delay + 1
-        channel = payer.call("listpeerchannels", merchant_id)["channels"][0]["short_channel_id"]
+        channels = payer.call("listpeerchannels", merchant_id)["channels"]
         requests = []
         for amount in self.amounts:
             payload = onion.final_payload(amount, expiry, secret, total)
@@ -52,7 +52,10 @@ class Parts:
                 hops=[{"pubkey": merchant_id, "payload": payload.hex()}],
                 assocdata=invoice["payment_hash"],
             )
-            part = {"payment_hash": invoice["payment_hash"], "partid": next(_numbers), "groupid": _GROUP}
+            number = next(_numbers)
+            part = {"payment_hash": invoice["payment_hash"], "partid": number, "groupid": _GROUP}
+            # Where there are several channels the parts take them in turn.
+            channel = channels[number % len(channels)]["short_channel_id"]
             hop = {"id": merchant_id, "channel": channel, "amount_msat": amount, "delay": delay}
             sent = {"first_hop": hop, "amount_msat": amount, "bolt11": self.bolt11, **made}
             requests.append(("sendonion", part | sent))

@@ -18,6 +18,8 @@ from recording import Recorded
 #: What each shape pays.
 AMOUNT_MSAT = 90_000
 
+Sent = list[Future[dict[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Race:
@@ -38,12 +40,15 @@ class Race:
 
         poll_until(lambda: listed() >= count, 30.0, f"{count} HTLCs do not arrive")
 
-    def wait_for_hook(self) -> None:
-        """Until invoice_payment has been asked about it."""
-        self.recorded.wait_for("hook", "invoice_payment", self.invoice["label"])
+    def wait_for_hook(self, times: int = 1) -> None:
+        """Until invoice_payment has been asked about it, and asked again."""
+        self.recorded.wait_for("hook", "invoice_payment", self.invoice["label"], times)
 
-
-Sent = list[Future[dict[str, Any]]]
+    def late(self, first: Sent, *late: Future[dict[str, Any]]) -> Sent:
+        """The hook has been told to hold: it is released once what came late has ended."""
+        wait(late, timeout=60)
+        self.recorded.node.call("recorder-release", hook="invoice_payment", answer={"result": "continue"})
+        return [*first, *late]
 
 
 def twins(race: Race) -> Sent:
@@ -65,16 +70,18 @@ def unequal_twins(race: Race) -> Sent:
 
 def latecomer(race: Race) -> Sent:
     """A second payment that begins once the first is complete."""
+    race.recorded.behave("invoice_payment", "hold")
     first = race.send(AMOUNT_MSAT)
     race.wait_for_hook()
-    return [first, race.send(AMOUNT_MSAT)]
+    return race.late([first], race.send(AMOUNT_MSAT))
 
 
 def stray_part(race: Race) -> Sent:
     """A part that arrives when the payment is complete already."""
+    race.recorded.behave("invoice_payment", "hold")
     first = race.send(AMOUNT_MSAT // 2, AMOUNT_MSAT // 2)
     race.wait_for_hook()
-    return [first, race.send(AMOUNT_MSAT // 3)]
+    return race.late([first], race.send(AMOUNT_MSAT // 3))
 
 
 def generous_twins(race: Race) -> Sent:
@@ -107,10 +114,14 @@ def killed_with_twins(race: Race) -> Sent:
 
 
 def killed_before_latecomer(race: Race) -> Sent:
-    """The node dies while the payment is in invoice_payment; the second one arrives beside the replay of the first."""
+    """The node dies while the payment is in invoice_payment; the second one arrives during the replay of the first."""
     first = race.send(AMOUNT_MSAT // 2, AMOUNT_MSAT // 2)
     race.wait_for_hook()
-    return [*_restarted(race, [first]), race.send(AMOUNT_MSAT)]
+    race.recorded.node.kill()
+    race.recorded.behave_from_the_start("invoice_payment", "hold")
+    race.recorded.node.start()
+    race.wait_for_hook(2)
+    return race.late([first], race.send(AMOUNT_MSAT), race.send(AMOUNT_MSAT // 2))
 
 
 def killed_half_way(race: Race) -> Sent:
@@ -129,10 +140,7 @@ def plugin_killed_before_latecomer(race: Race) -> Sent:
     race.wait_for_hook()
     node.kill_plugin()
     node.start_plugin()
-    second, third = race.send(AMOUNT_MSAT), race.send(AMOUNT_MSAT // 2)
-    wait([second, third], timeout=60)
-    node.call("recorder-release", hook="invoice_payment", answer={"result": "continue"})
-    return [first, second, third]
+    return race.late([first], race.send(AMOUNT_MSAT), race.send(AMOUNT_MSAT // 2))
 
 
 def _restarted(race: Race, sent: Sent) -> Sent:
