@@ -76,7 +76,8 @@ class Services:
     def __init__(self, settings: Settings, node: Lightningd, emit: Emit, submit: Submit) -> None:
         """Opens the sidecar and asks the node for its secrets; raises PaycodesError with what to do.
 
-        `emit` sends a notification to the node, for other plugins; `submit` runs a job on a thread that may call it.
+        `emit` sends a notification to the node, for other plugins; `submit` runs what HTLCs wait for on a thread that
+        may call the node.
         """
         self.settings = settings
         self.node = node
@@ -312,9 +313,9 @@ class Services:
 
 
 class Pools:
-    """Threads for RPC methods, one pool for each kind, so that slow ones never hold up quick ones."""
+    """Threads for RPC methods and HTLCs, one pool for each kind, so that slow ones never hold up quick ones."""
 
-    SIZES = {"quick": 4, "node": 32, "slow": 4}  # noqa: RUF012 (a constant)
+    SIZES = {"quick": 4, "node": 32, "htlc": 16, "slow": 4}  # noqa: RUF012 (a constant)
 
     def __init__(self) -> None:
         self._pools = {

@@ -133,7 +133,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         try:
             settings = _settings(options, directory)
             node = Lightningd(str(directory / configuration["rpc-file"]))
-            services = Services(settings, node, self._emit, self._submit)
+            services = Services(settings, node, self._emit, partial(self._pools.submit, "htlc"))
         except PaycodesError as e:
             self._why_not = e.message
             log.warning("not working: %s", e.message)

@@ -212,8 +212,9 @@ class Books:
     def _move(self, tx: Transaction, row: Invoice, repair: Repair) -> Invoice:
         fact, evidence, to = repair.fact, repair.evidence, repair.finding.to
         assert to is not None
-        string = None if fact is None else fact.bolt11
-        expires_at = None if fact is None else fact.expires_at
+        string, expires_at = None, None
+        if fact is not None and row.bolt11 is None:  # what was handed out stays as it is
+            string, expires_at = fact.bolt11, fact.expires_at
         for passed in _PASSED.get((row.status, to), ()):
             self.change(tx, row.slot, passed, bolt11=string, expires_at=expires_at)
         paid: dict[str, int | None] = {}

@@ -29,7 +29,7 @@ from ..core.htlcs import (
 )
 from ..core.labels import Slot
 from ..core.records import Hold, Invoice
-from ..core.states import InvoiceStatus
+from ..core.states import IllegalMove, InvoiceStatus
 from ..errors import IllegalState, PaycodesError, UnknownInvoice
 from ..node.port import Node
 from ..store import holds, invoices, outbox
@@ -114,12 +114,13 @@ class Holds:
                 return self._gather(part, current)
             if current.status in (_S.ACCEPTED, _S.SETTLING):
                 return self._attach(part, current)
+            self._give_back(row.payment_hash, self._unexpected)  # what came before it was over
             return CONTINUE
 
     def _gather(self, part: Part, row: Invoice) -> Mapping[str, str] | None:
         htlc = part.htlc
         if self._deadline([htlc]) <= self.height:
-            return incorrect_or_unknown_details(htlc, self.height)
+            return self._unexpected(htlc)
         kept = self._kept.setdefault(row.payment_hash, _Kept())
         kept.parts[htlc.key] = part
         if len({other.htlc.total_msat for other in kept.parts.values()}) > 1:
@@ -134,8 +135,8 @@ class Holds:
         """All parts are here: told to the operator, in one transaction with the state."""
         try:
             self._store.write(partial(self._record_accepted, slot=row.slot, kept=kept))
-        except PaycodesError as e:
-            log.warning("a held payment is given back: %s", e)
+        except (PaycodesError, IllegalMove) as e:
+            log.warning("a payment that was to be held is given back: %s", e)
             self._give_back(row.payment_hash, lambda _: temporary_failure())
         else:
             crash.point("hold:accepted")
@@ -158,7 +159,7 @@ class Holds:
         """The node offers an HTLC again after its restart, or there is one that was not part of the payment."""
         hold = self._store.read(partial(holds.by_hash, payment_hash=row.payment_hash))
         if hold is None or part.htlc.key not in hold.parts:
-            return incorrect_or_unknown_details(part.htlc, self.height)
+            return self._unexpected(part.htlc)
         if row.status is _S.SETTLING:
             return CONTINUE
         self._kept.setdefault(row.payment_hash, _Kept()).parts[part.htlc.key] = part
@@ -170,8 +171,8 @@ class Holds:
 
     def _time_out(self, row: Invoice, kept: _Kept) -> None:
         with self._lock:
-            incomplete = self._kept.get(row.payment_hash) is kept and self._status(row) is _S.ISSUED
-            if incomplete:
+            accepted = self._status(row) in (_S.ACCEPTED, _S.SETTLING)
+            if self._kept.get(row.payment_hash) is kept and not accepted:
                 self._give_back(row.payment_hash, lambda _: mpp_timeout())
 
     def _status(self, row: Invoice) -> InvoiceStatus:
@@ -182,6 +183,9 @@ class Holds:
         kept = self._kept.pop(payment_hash, None)
         for part in () if kept is None else kept.parts.values():
             part.answer(failure(part.htlc))
+
+    def _unexpected(self, htlc: Htlc) -> Mapping[str, str]:
+        return incorrect_or_unknown_details(htlc, self.height)
 
     def release(self, payment_hash: str) -> None:
         """Let the node have what is kept of a payment: it knows the invoice now, and settles it."""
@@ -207,7 +211,7 @@ class Holds:
     def give_back(self, payment_hash: str) -> None:
         """Fail what is kept of a payment that is canceled."""
         with self._lock:
-            self._give_back(payment_hash, lambda htlc: incorrect_or_unknown_details(htlc, self.height))
+            self._give_back(payment_hash, self._unexpected)
 
     # --- the books ---
 

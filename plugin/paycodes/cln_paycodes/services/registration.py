@@ -37,11 +37,11 @@ class Registration:
 
         Raises NodeRefused, and NodeUnknown when no answer came: it may have it.
         """
-        self._store.write(partial(invoices.mark_registered, slot=row.slot))
-        crash.point("register:marked")
         expiry_s = expiry_s or row.expires_at - self._clock()
         if expiry_s < 1:
             return False
+        self._store.write(partial(invoices.mark_registered, slot=row.slot))
+        crash.point("register:marked")
         try:
             self._mint.make(row, expiry_s=expiry_s)
         except NodeRefused as e:
