@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from cln_paycodes.core.bolt11 import CURRENCIES, UnsignedInvoice, encode, features_from
@@ -49,7 +50,7 @@ class Filling:
         strings = pipeline(self._stage.merchant, self._requests(count, expired))
         self._made = count
         if paid:
-            load(self._stage.payments(strings[-paid:], PAYERS))
+            load(replace(self._stage.payments(strings[-paid:], PAYERS), limit_s=120.0))
         self._stage.with_plugin()
 
     def _requests(self, count: int, expired: int) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from .. import REPOSITORY
 from ..load import start_load
@@ -17,15 +18,15 @@ TIMED_PLUGIN = REPOSITORY / "contrib" / "bench" / "timed_plugin.py"
 TIMED = Setting(plugin=TIMED_PLUGIN, options=(("paycodes_listen", "127.0.0.1:0"),))
 
 CONNECTIONS = 100
-#: More than are answered while others are measured.
-CALLBACKS = 200_000
+#: More, and longer, than others are measured.
+CALLBACKS, FLOOD_S = 200_000, 120.0
 PAYMENTS = 20
 
 
 def measure(stage: Stage) -> Iterator[Round]:
     paycode = stage.paycode()
     callback, _ = resolve(stage, paycode)
-    flood = callbacks(callback, CALLBACKS, CONNECTIONS, wanted="{")
+    flood = replace(callbacks(callback, CALLBACKS, CONNECTIONS, wanted="{"), limit_s=FLOOD_S)
 
     def ours() -> dict[str, float]:
         process = start_load(flood)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyln.client import RpcError
 
-from ..load import load
+from ..load import Job, load
 from ..stage import DESCRIPTION, EXPIRY_S, PAID_MSAT, Stage, fresh, reason
 from ..suite import Goal, Measurement, NotAvailable, Round, Row, take_turns
 
@@ -61,20 +61,20 @@ def measure_database(stage: Stage) -> Iterator[Round]:
     for number in range(stage.rounds):
         grown = take_turns(
             number,
-            ours=lambda: _grown(stage, lambda: load(stage.paycode_invoices(paycode, COUNT, 32))),
-            reference=lambda: _grown(stage, lambda: load(stage.invoices(COUNT, 32))),
+            ours=lambda: _grown(stage, stage.paycode_invoices(paycode, COUNT, 32)),
+            reference=lambda: _grown(stage, stage.invoices(COUNT, 32)),
         )
         yield {"lazy-database": (grown["ours"], grown["reference"])}
 
 
-def _grown(stage: Stage, issue: Callable[[], object]) -> float:
+def _grown(stage: Stage, job: Job) -> float:
     """Bytes of the node's database for each invoice."""
     database = stage.merchant.network_dir / "lightningd.sqlite3"
     if not database.exists():
         raise NotAvailable("this node has no database")
     before = database.stat().st_size
-    issue()
-    return (database.stat().st_size - before) / COUNT
+    issued = len(load(job).times)
+    return (database.stat().st_size - before) / issued
 
 
 def _word(issue: str) -> str:
