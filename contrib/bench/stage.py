@@ -34,10 +34,6 @@ class Stage:
         return self.network.merchant
 
     @property
-    def is_real(self) -> bool:
-        return self.network.kind == "regtest"
-
-    @property
     def sidecar(self) -> Path:
         return self.merchant.network_dir / "paycodes.sqlite3"
 
