@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,35 @@ def test_invoices_of_others_are_left_to_the_node(guarded: Recorded, unique: str)
     sent = guarded.network.send(bolt11, [45_000, 45_000]).result(60)
 
     assert settled_msat(sent["parts"]) == [45_000, 45_000]
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "count", "code"),
+    [
+        ("invoice", "drop_after", 1, "lazy"),
+        ("invoice", "drop_after", 3, "lazy"),
+        ("listpeerchannels", "refuse", 1, "eager"),
+        ("listpeerchannels", "refuse", 20, "eager"),
+        ("listpeerchannels", "drop_before", 20, "eager"),
+    ],
+)
+def test_node_lives_though_it_does_not_answer_the_plugin(
+    guarded: Recorded, method: str, fault: str, count: int, code: str
+) -> None:
+    """What may have been let through counts, and what cannot be looked up is failed rather than let through."""
+    if not guarded.network.supports_faults:
+        pytest.skip("a real node does not fail on demand")
+    # A new process has yet to ask what there is.
+    guarded.node.kill_plugin()
+    guarded.node.start_plugin()
+    race = Race(guarded, issued(guarded.network, code))
+    guarded.network.fault(method, fault, count=count)
+    try:
+        sent = racing.crowd(race)
+        wait(sent, timeout=60)
+    finally:
+        guarded.network.clear_faults()
+    parts = parts_of(sent)
+
+    assert len(settled_msat(parts)) <= 1
+    assert guarded.node.is_running()

@@ -135,17 +135,23 @@ class Desk:
         return payment_hash in self._hashes or self._lost.may_have(payment_hash)
 
     def _decide(self, payment: _Payment, part: Part) -> None:
-        try:
-            with payment.lock:
+        with payment.lock:
+            try:
                 decision = self._decision(payment, part)
-        except PaycodesError as e:
-            log.warning("an HTLC of ours is left to the node: %s", e)
-            decision = CONTINUE
-        except Exception as e:
-            log.error("an HTLC of ours is left to the node: %s", describe(e))
-            decision = CONTINUE
+            except PaycodesError as e:
+                log.warning("an HTLC of ours is left to the node: %s", e)
+                decision = self._left_to_node(payment, part)
+            except Exception as e:
+                log.error("an HTLC of ours is left to the node: %s", describe(e))
+                decision = self._left_to_node(payment, part)
         if decision is not None:
             part.answer(decision)
+
+    @staticmethod
+    def _left_to_node(payment: _Payment, part: Part) -> Mapping[str, str]:
+        """The node may take it: it counts as let through."""
+        payment.let(part.htlc)
+        return CONTINUE
 
     def _decision(self, payment: _Payment, part: Part) -> Mapping[str, str] | None:
         """The hook's answer; None when the part is kept."""
@@ -186,8 +192,7 @@ class Desk:
 
     def _is_surplus(self, payment: _Payment, htlc: Htlc) -> bool:
         if not payment.known:
-            payment.replace_let(self._let_before(htlc.payment_hash))
-            payment.known = True
+            self._look_back(payment, htlc)
         if not _is_complete(payment, htlc):
             return False
         try:
@@ -197,6 +202,13 @@ class Desk:
             return True
         payment.replace_let(at_node.get(htlc.payment_hash, {}))
         return _is_complete(payment, htlc)
+
+    def _look_back(self, payment: _Payment, htlc: Htlc) -> None:
+        try:
+            payment.replace_let(self._let_before(htlc.payment_hash))
+            payment.known = True
+        except PaycodesError as e:
+            log.warning("what was let through earlier is not known yet: %s", e)
 
     def _let_before(self, payment_hash: str) -> dict[Key, int]:
         """What of a payment is at the node since before the hook's first call in this process."""
