@@ -76,6 +76,14 @@ def shared_network(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
         yield opened
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def module_network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """One for the tests of a module (in each xdist worker): they kill what they like, and leave the node running."""
+    directory = tmp_path_factory.mktemp(f"module-{request.param}")
+    with opened_network(request.param, directory, DEFAULT_PLUGIN, {}) as opened:
+        yield opened
+
+
 @pytest.fixture(params=KINDS)
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorded]:
     with opened_network(request.param, tmp_path, recorder_in(tmp_path), {}) as opened:

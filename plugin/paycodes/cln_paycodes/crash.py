@@ -2,11 +2,13 @@
 
 Each lies between an intent, a call or an outcome. They do nothing unless PAYCODES_CRASH_AT names one of them in
 the environment; a test runs the plugin once for every name in `POINTS`. With PAYCODES_CRASH_ONCE, the path of a file
-that does not exist yet, only the first process that gets there dies: the next one goes on where it left off.
+that does not exist yet, only the first process that gets there dies: the next one goes on where it left off. With
+PAYCODES_CRASH_SKIP, a number, it lets so many passes by first; with PAYCODES_CRASH_NODE=1 it takes lightningd with it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 
@@ -51,9 +53,15 @@ if _ARMED is not None and _ARMED not in POINTS:
     raise ValueError(f"PAYCODES_CRASH_AT names no crash point: {_ARMED}")
 
 
+_passes = itertools.count()
+_SKIPPED = int(os.environ.get("PAYCODES_CRASH_SKIP", "0"))
+
+
 def point(name: str) -> None:
     """Die here when the test says so."""
-    if name == _ARMED and _first():
+    if name == _ARMED and next(_passes) >= _SKIPPED and _first():
+        if os.environ.get("PAYCODES_CRASH_NODE") == "1":
+            os.kill(os.getppid(), signal.SIGKILL)  # before us, or it would see its plugin die and act on it
         os.kill(os.getpid(), signal.SIGKILL)
 
 

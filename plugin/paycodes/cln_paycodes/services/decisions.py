@@ -48,8 +48,9 @@ log = logging.getLogger(__name__)
 
 _S = InvoiceStatus
 
-#: Seconds for which the node takes a held invoice's HTLCs once it was told of it: the payer's own time may be over.
-SETTLE_EXPIRY_S = 24 * 3600
+#: Seconds for which the node takes a held invoice's HTLCs once it was told of it: the payer's own time may be over, and
+#: no HTLC waits longer (CLN's `max-locktime-blocks` is 2016).
+SETTLE_EXPIRY_S = 14 * 24 * 3600
 
 #: Seconds until an action looks again for HTLCs that the node offers after its restart, or for the node's word.
 LOOK_S = 1.0
@@ -187,10 +188,12 @@ class Decisions:
 
     def _register(self, checkpoint: Checkpoint) -> Outcome:
         hold = self._holds.find(checkpoint.action_id)
+        if self._row(hold).registered and self._is_paid(hold):
+            return Next(ActionState.REGISTERED)  # an earlier process died when the node had been told
         if self._holds.is_too_late(hold):
-            return self._fail(hold, self._too_late(hold))
+            return self._give_up(hold, self._too_late(hold))
         if not self._holds.is_attached(hold):
-            return self._fail(hold, _LOST) if self._holds.is_lost(hold) else Park(wake_after_s=LOOK_S)
+            return self._give_up(hold, _LOST) if self._holds.is_lost(hold) else Park(wake_after_s=LOOK_S)
         self._registration.ensure(self._row(hold), expiry_s=SETTLE_EXPIRY_S)
         return Next(ActionState.REGISTERED)
 
@@ -198,13 +201,11 @@ class Decisions:
         hold = self._holds.find(checkpoint.action_id)
         if self._is_paid(hold):
             return Done()
+        if self._holds.is_too_late(hold):
+            return self._give_up(hold, self._too_late(hold))
         if self._holds.is_attached(hold):
             return Next(ActionState.RELEASED, write=partial(self._record_settling, hold=hold))
-        if not self._holds.is_lost(hold):
-            return Park(wake_after_s=LOOK_S)
-        if self._node.invoice_by_label(hold.slot.label) is not None:
-            self._node.delete_unpaid_invoice(hold.slot.label)  # refused when it was paid just now
-        return self._fail(hold, _LOST)
+        return self._give_up(hold, _LOST) if self._holds.is_lost(hold) else Park(wake_after_s=LOOK_S)
 
     def _record_settling(self, tx: Transaction, hold: Hold) -> None:
         if invoices.get(tx, hold.slot).status is _S.ACCEPTED:
@@ -227,7 +228,13 @@ class Decisions:
     def _row(self, hold: Hold) -> Invoice:
         return self._store.read(partial(invoices.get, slot=hold.slot))
 
-    def _fail(self, hold: Hold, reason: str) -> Failed:
+    def _give_up(self, hold: Hold, reason: str) -> Failed:
+        """Cancel it, after the node has forgotten what it may have been told: whatever lets go of HTLCs from now on,
+        it does not settle them. Raises NodeRefused when it was paid just now.
+        """
+        fact = self._node.invoice_by_label(hold.slot.label)
+        if fact is not None and fact.status != "expired":
+            self._node.delete_unpaid_invoice(hold.slot.label)
         return Failed(reason, write=partial(self._holds.record_canceled, hold=hold, reason=reason))
 
     def _settle_ended(self, checkpoint: Checkpoint, end: Done | Failed) -> None:

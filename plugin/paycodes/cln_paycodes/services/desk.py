@@ -52,7 +52,7 @@ _S = InvoiceStatus
 class _Payment:
     """What the desk knows of the HTLCs of one payment hash."""
 
-    __slots__ = ("known", "let_msat", "lock", "total_msat", "undecided")
+    __slots__ = ("known", "let_msat", "lock", "told", "total_msat", "undecided")
 
     def __init__(self) -> None:
         #: one part at a time is decided
@@ -65,6 +65,8 @@ class _Payment:
         self.total_msat: int | None = None
         #: what was let through before this process came is among them
         self.known = False
+        #: the node has the invoice, as this process knows
+        self.told = False
 
     def others_msat(self, key: Key) -> int:
         return sum(amount for other, amount in self.let_msat.items() if other != key)
@@ -170,8 +172,9 @@ class Desk:
         if self._is_surplus(payment, htlc):
             log.info("an HTLC beyond a complete payment of %s was failed", row.label)
             return incorrect_or_unknown_details(htlc, self._holds.height)
-        if not row.registered and not self._registration.ensure(row):
+        if not payment.told and not self._registration.ensure(row):
             return CONTINUE
+        payment.told = True
         payment.let(htlc)
         return CONTINUE
 

@@ -16,7 +16,7 @@ from functools import partial
 from .. import crash
 from ..core.answers import hold_event
 from ..core.events import EventType
-from ..core.holds import claim_deadline_height
+from ..core.holds import claim_deadline_height, margin_blocks
 from ..core.htlcs import (
     CONTINUE,
     Htlc,
@@ -29,8 +29,8 @@ from ..core.htlcs import (
 )
 from ..core.labels import Slot
 from ..core.records import Hold, Invoice
-from ..core.states import IllegalMove, InvoiceStatus
-from ..errors import IllegalState, PaycodesError, UnknownInvoice
+from ..core.states import InvoiceStatus
+from ..errors import IllegalState, PaycodesError, UnknownInvoice, describe
 from ..node.port import Node
 from ..store import holds, invoices, outbox
 from ..store.store import Store
@@ -65,6 +65,8 @@ class _Kept:
     """The parts of one payment that wait here."""
 
     parts: dict[Key, Part] = field(default_factory=dict)
+    #: it was accepted, which is on disk
+    is_complete: bool = False
 
     @property
     def amount_msat(self) -> int:
@@ -97,7 +99,7 @@ class Holds:
         self._told = told
         self._stirred = stirred
         self._submit = submit
-        self._cltv_delta = node.cltv_delta()
+        self._margin = margin_blocks(cltv_delta=node.cltv_delta(), cltv_final=node.cltv_final())
         #: of the newest block that the node told of
         self.height = node.block_height()
         self._lock = threading.Lock()
@@ -128,17 +130,19 @@ class Holds:
         elif kept.amount_msat >= htlc.total_msat:
             self._accept(row, kept)
         elif len(kept.parts) == 1:
-            self._timer.after(INCOMPLETE_S, partial(self._submit, self._time_out, row, kept))
+            self._timer.after(INCOMPLETE_S, partial(self._submit, self._time_out, row.payment_hash, kept))
         return None
 
     def _accept(self, row: Invoice, kept: _Kept) -> None:
         """All parts are here: told to the operator, in one transaction with the state."""
         try:
             self._store.write(partial(self._record_accepted, slot=row.slot, kept=kept))
-        except (PaycodesError, IllegalMove) as e:
-            log.warning("a payment that was to be held is given back: %s", e)
+        except Exception as e:  # whatever it is: nobody else gives them back
+            why = e.message if isinstance(e, PaycodesError) else describe(e)
+            log.warning("a payment that was to be held is given back: %s", why)
             self._give_back(row.payment_hash, lambda _: temporary_failure())
         else:
+            kept.is_complete = True
             crash.point("hold:accepted")
 
     def _record_accepted(self, tx: Transaction, slot: Slot, kept: _Kept) -> None:
@@ -167,16 +171,13 @@ class Holds:
         return None
 
     def _deadline(self, htlcs: list[Htlc]) -> int:
-        return claim_deadline_height((htlc.cltv_expiry for htlc in htlcs), cltv_delta=self._cltv_delta)
+        return claim_deadline_height((htlc.cltv_expiry for htlc in htlcs), margin=self._margin)
 
-    def _time_out(self, row: Invoice, kept: _Kept) -> None:
+    def _time_out(self, payment_hash: str, kept: _Kept) -> None:
+        """Whatever became of the invoice meanwhile: nobody else gives back what never was a hold."""
         with self._lock:
-            accepted = self._status(row) in (_S.ACCEPTED, _S.SETTLING)
-            if self._kept.get(row.payment_hash) is kept and not accepted:
-                self._give_back(row.payment_hash, lambda _: mpp_timeout())
-
-    def _status(self, row: Invoice) -> InvoiceStatus:
-        return self._store.read(partial(invoices.get, slot=row.slot)).status
+            if self._kept.get(payment_hash) is kept and not kept.is_complete:
+                self._give_back(payment_hash, lambda _: mpp_timeout())
 
     def _give_back(self, payment_hash: str, failure: Callable[[Htlc], Mapping[str, str]]) -> None:
         """Fail what is kept of a payment; the lock is held."""

@@ -9,6 +9,7 @@ from ..core.keys import InvoiceKeys
 from ..core.records import Invoice
 from ..errors import NodeUnknown
 from ..node.port import Issued, Node, Wanted
+from .adoption import is_listed
 from .registry import Registry
 from .signing import Signer
 
@@ -42,6 +43,10 @@ class Mint:
             return self.begin(row, expiry_s=expiry_s).result()
         except NodeUnknown:
             return self.begin(row, expiry_s=expiry_s).result()
+
+    def was_told_at_issue(self, row: Invoice) -> bool:
+        """The node knows the invoices of its code from the start."""
+        return is_listed(self._registry.find(row.paycode_id).terms)
 
     @property
     def can_sign_at_once(self) -> bool:

@@ -4,7 +4,16 @@
 2. call      the node's `invoice` with our label and preimage; one that is there already is ours, and as good
 3. outcome   the node's: from now on it checks, settles and lists the invoice like any other
 
-Cut off between 1 and 2 the row looks like one that is gone from the node, and `reconcile` has it listed there.
+A process that finds a row marked by an earlier one cannot know whether 2 was done, and does it again: a repeat is
+harmless. So does `reconcile`, to which the row looks like one that is gone from the node.
+
+Who has the money of a lazy payment when processes die, by the point that was reached:
+
+       the payment                                plugin alone dies             plugin and node die
+    1  its invoice is signed (issue:signed)       nobody has the string yet: the same call gives it again
+    2  node about to be told (register:marked)    payer, and may pay it again   offered again: told and paid
+    3  node has the invoice (register:called)     operator: the node settles    offered again: paid
+    4  hook:*, paid:*                             operator: the node settles    offered again, where not yet paid
 """
 
 from __future__ import annotations
@@ -37,6 +46,8 @@ class Registration:
 
         Raises NodeRefused, and NodeUnknown when no answer came: it may have it.
         """
+        if row.registered and not row.hold and self._mint.was_told_at_issue(row):
+            return True
         expiry_s = expiry_s or row.expires_at - self._clock()
         if expiry_s < 1:
             return False
