@@ -53,14 +53,18 @@ def test_parts_that_are_not_all_there_go_back_after_a_minute(shop: Shop) -> None
     assert (len(shop.hold().parts), shop.hold().amount_msat, shop.hold().claim_deadline_height) == (2, AMOUNT, DEADLINE)
 
 
-def test_parts_go_back_when_their_invoice_expires_before_the_rest_is_there(shop: Shop) -> None:
-    """Nobody else would: an HTLC that is kept for ever costs the channel."""
+@pytest.mark.parametrize(("late", "ends"), [(False, [MPP_TIMEOUT]), (True, [UNKNOWN_DETAILS, UNKNOWN_DETAILS])])
+def test_parts_go_back_when_their_invoice_expires_before_the_rest_is_there(
+    shop: Shop, late: bool, ends: list[str]
+) -> None:
+    """Whether the rest comes late or never: an HTLC that is kept for ever costs the channel."""
     shop.offer(1, HALF)
     shop.plugin.store.write(lambda tx: shop.plugin.books.change(tx, shop.row.slot, S.EXPIRED))
-    shop.offer(2, HALF)
+    if late:
+        shop.offer(2, HALF)
     shop.plugin.timer.pass_time(INCOMPLETE_S)
 
-    assert shop.ends() == [MPP_TIMEOUT, UNKNOWN_DETAILS]
+    assert shop.ends() == ends
     assert shop.status() is S.EXPIRED
 
 
