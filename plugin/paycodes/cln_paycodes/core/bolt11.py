@@ -41,8 +41,14 @@ _MULTIPLIERS = (("", _MSAT_PER_BTC), ("m", _MSAT_PER_BTC // 10**3), ("u", _MSAT_
 
 _TAGS = {character: word for word, character in enumerate(bech32.CHARSET)}
 
+#: How the field of a description's hash begins: its tag, and its length of 52 words; a reader skips other lengths.
+_HASH_FIELD = "hp5"
+
 #: From a character's ASCII code to its five bits; 32 for one that is none.
 _WORDS = bytes(_TAGS.get(chr(code), 32) for code in range(256))
+
+#: From a character's ASCII code to the digit of base 32 that Python has for it; a full stop for one that is none.
+_DIGITS = bytes(ord("." if word == 32 else "0123456789abcdefghijklmnopqrstuv"[word]) for word in _WORDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,13 +127,10 @@ def short_channel_id_number(short_channel_id: str) -> int:
 
 def timestamp_of(bolt11: str) -> int:
     """Unix seconds at which the invoice was made; ValueError when it is not a BOLT 11 string."""
-    data = bolt11.lower().rpartition("1")[2][:_TIMESTAMP_WORDS]
+    data = bolt11.lower().rpartition("1")[2].encode()[:_TIMESTAMP_WORDS]
     if len(data) < _TIMESTAMP_WORDS:
         raise ValueError("not a BOLT 11 invoice")
-    value = 0
-    for character in data:
-        value = value << 5 | bech32.CHARSET.index(character)
-    return value
+    return int(data.translate(_DIGITS), 32)
 
 
 def commits_to_hash(bolt11: str) -> bool:
@@ -135,6 +138,8 @@ def commits_to_hash(bolt11: str) -> bool:
     words = bolt11.lower().rpartition("1")[2].encode().translate(_WORDS)
     if 32 in words:
         raise ValueError("not a BOLT 11 invoice")
+    if _HASH_FIELD not in bolt11.lower():
+        return False
     at, end = _TIMESTAMP_WORDS, len(words) - _SIGNATURE_WORDS - _CHECKSUM_WORDS
     while at + 3 <= end:
         tag, length = words[at], words[at + 1] << 5 | words[at + 2]

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 from coincurve import PrivateKey, PublicKey
 
+from .generator import add_multiple
+
 #: What `makesecret` is asked for to get the seed of all codes of this node.
 SEED_LABEL = "cln-paycodes/1"
 
@@ -76,7 +78,7 @@ class RootKey:
 
     def invoice(self, index: int) -> InvoiceKeys:
         """Preimage and payment hash of invoice `index` (0 to 2^64-1)."""
-        child = self._point.add(tweak(self._compressed, index)).format(compressed=True)
+        child = add_multiple(self._point, tweak(self._compressed, index)).format(compressed=True)
         preimage = hashlib.sha256(child).digest()
         return InvoiceKeys(index=index, preimage=preimage, payment_hash=hashlib.sha256(preimage).digest())
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: An index of at most 18 digits: it fits in SQLite's integer, and the one after it too.
 _LABEL = re.compile(r"paycode/([0-9a-f]{64})/([1-9][0-9]{0,17})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One invoice's place: which code, which index."""
 
     paycode_id: str
-    index: int
+    #: the tuple's own method of this name is for searching, which nobody does in a place
+    index: int  # type: ignore[assignment]
 
     @property
     def label(self) -> str:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from .labels import Slot
 from .records import Invoice, NodeInvoice
@@ -81,8 +82,7 @@ class Evidence:
 NO_EVIDENCE = Evidence(trace=Trace.UNKNOWN)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     kind: FindingKind
     slot: Slot
     #: the state that the row gets; None for a conflict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .htlcs import Key
 from .labels import Slot
@@ -189,9 +189,10 @@ class OutboxEvent:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NodeInvoice:
-    """What the node says of one invoice (`listinvoices`)."""
+class NodeInvoice(NamedTuple):
+    """What the node says of one invoice (`listinvoices`). A tuple, as all of what a run over all invoices makes many
+    thousands of: they are made in a fifth of the time of a frozen dataclass.
+    """
 
     label: str
     payment_hash: str

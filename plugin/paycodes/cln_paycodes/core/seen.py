@@ -38,11 +38,15 @@ class UnbrokenRange:
     """
 
     def __init__(self, start: int) -> None:
-        self._start = self._unbroken_to = start
+        self._unbroken_to = start
         self._met = IndexSet()
 
     def meet(self, index: int | None) -> None:
-        if index is not None and index > self._start:
+        if index is None or index <= self._unbroken_to:
+            return
+        if index == self._unbroken_to + 1:
+            self._unbroken_to = index
+        else:
             self._met.add(index)
 
     def is_complete(self, last: int) -> bool:

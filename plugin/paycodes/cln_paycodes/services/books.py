@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import crash
 from ..core.answers import invoice_event
@@ -49,8 +48,7 @@ _PASSED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Repair:
+class Repair(NamedTuple):
     """A finding with all that it was judged by."""
 
     finding: Finding
@@ -174,7 +172,7 @@ class Books:
             assert fact is not None
             if row is not None:
                 invoices.forget(tx, finding.slot)
-            return bool(self.adopt(tx, [(finding.slot, fact)]))
+            return bool(self.adopt(tx, [self.found(finding.slot, fact)]))
         assert row is not None
         after = self._move(tx, row, repair)
         if after.status is _S.PAID:
@@ -190,20 +188,32 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def adopt(self, tx: Transaction, found: list[tuple[Slot, NodeInvoice]]) -> int:
-        """Take over invoices of ours that have no row; how many events that made."""
+    def found(self, slot: Slot, fact: NodeInvoice) -> invoices.Found:
+        """What the node lists of ours, as a row."""
         now = self._clock()
-        entries = [_as_found(slot, fact, now) for slot, fact in found]
-        invoices.insert_found(tx, entries)
-        tx.after_commit(partial(self._wake, [slot for slot, _ in found]))
-        tx.after_commit(partial(self._opened, [entry.fact.payment_hash for entry in entries if entry.is_open]))
-        told = [entry.slot for entry in entries if entry.status in _TOLD]
+        return invoices.Found.of(
+            slot,
+            fact,
+            STATUS_OF_NODE[fact.status],
+            created_at=now if fact.bolt11 is None else timestamp_of(fact.bolt11),
+            moved_at=now,
+            payer_data=None if fact.description is None else payer_data_of(fact.description),
+            description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
+        )
+
+    def adopt(self, tx: Transaction, found: list[invoices.Found]) -> int:
+        """Take over invoices of ours that have no row; how many events that made."""
+        invoices.insert_found(tx, found)
+        tx.after_commit(partial(self._wake, found))
+        tx.after_commit(partial(self._opened, [entry.payment_hash for entry in found if entry.is_open]))
+        told = [Slot(entry.paycode_id, entry.index) for entry in found if InvoiceStatus(entry.status) in _TOLD]
         adopted = invoices.by_slots(tx, told) if told else {}
         return sum(self._tell(tx, adopted[slot]) for slot in told)
 
-    def _wake(self, slots: list[Slot]) -> None:
+    def _wake(self, found: list[invoices.Found]) -> None:
         """Asked after the commit: who waits from now on sees the rows."""
-        for slot in slots:
+        for entry in found:
+            slot = Slot(entry.paycode_id, entry.index)
             if self._awaited(slot):
                 invoice = self.by_slot(slot)
                 if invoice is not None:
@@ -237,15 +247,3 @@ class Books:
         if made:
             tx.after_commit(self._told)
         return made
-
-
-def _as_found(slot: Slot, fact: NodeInvoice, now: int) -> invoices.Found:
-    return invoices.Found(
-        slot=slot,
-        fact=fact,
-        status=STATUS_OF_NODE[fact.status],
-        created_at=now if fact.bolt11 is None else timestamp_of(fact.bolt11),
-        moved_at=now,
-        payer_data=payer_data_of(fact.description or ""),
-        description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
-    )

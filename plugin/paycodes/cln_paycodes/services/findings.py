@@ -26,8 +26,9 @@ from .offers import Offers
 from .payments import Payments
 from .registry import Registry
 
-#: Findings that are written at a time.
-BATCH = 1000
+#: Findings that are written at a time. Each batch of new rows touches nearly every page of the index of hashes, so few
+#: large ones are quicker; this many hold up other writers for 50 ms.
+BATCH = 4000
 
 #: Facts of this name and a label: what contradicted, to be looked at again by the next run.
 CONFLICT = "conflict/"
@@ -62,13 +63,24 @@ class Findings:
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
+        #: those of them that have no row, as rows
+        self._new: list[invoices.Found] = []
         self._writing: Future[int] | None = None
 
     def judge_slot(
-        self, slot: Slot, row: Invoice | None, fact: NodeInvoice | None, evidence: Evidence = NO_EVIDENCE
+        self,
+        slot: Slot,
+        row: Invoice | None,
+        fact: NodeInvoice | None,
+        evidence: Evidence = NO_EVIDENCE,
+        *,
+        derived: str | None = None,
     ) -> Repair | None:
-        """Count what is found out about one slot; what is to be written because of it, if anything."""
-        payment_hash = row.payment_hash if row is not None else self._books.payment_hash(slot)
+        """Count what is found out about one slot; what is to be written because of it, if anything.
+
+        `derived` is the slot's hash, where it is known already.
+        """
+        payment_hash = row.payment_hash if row is not None else derived or self._books.payment_hash(slot)
         if fact is not None and fact.payment_hash == payment_hash:
             tally = self.tallies.get(slot.paycode_id)
             if tally is None:
@@ -126,30 +138,24 @@ class Findings:
     def record(self, repairs: list[Repair]) -> None:
         """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
         self._unwritten += repairs
+        self._new += [
+            self._books.found(repair.finding.slot, repair.fact)
+            for repair in repairs
+            if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None
+        ]
         if len(self._unwritten) >= BATCH:
             self._submit()
 
     def _submit(self) -> None:
         self._await_written()
         repairs, self._unwritten = self._unwritten, []
+        new, self._new = self._new, []
         if repairs:
-            self._writing = self._store.submit(partial(self._write, repairs=repairs))
+            self._writing = self._store.submit(partial(self._write, repairs=repairs, new=new))
 
-    def _write(self, tx: Transaction, repairs: list[Repair]) -> int:
-        new = [repair for repair in repairs if repair.finding.kind is FindingKind.ADOPTED]
-        rows = invoices.by_slots(tx, [repair.finding.slot for repair in new])
-        together = {id(repair) for repair in new if repair.finding.slot not in rows}
-        made = 0
-        try:
-            with tx.part():
-                made += self._books.adopt(
-                    tx, [(repair.finding.slot, repair.fact) for repair in new if id(repair) in together and repair.fact]
-                )
-        except Rejected:
-            together.clear()  # each for itself: one does not fit
-        for repair in repairs:
-            if id(repair) in together:
-                continue
+    def _write(self, tx: Transaction, repairs: list[Repair], new: list[invoices.Found]) -> int:
+        made, left = self._adopt_together(tx, repairs, new)
+        for repair in left:
             if repair.finding.kind is FindingKind.CONFLICT:
                 cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
                 continue
@@ -161,6 +167,19 @@ class Findings:
                 self.report.conflicts[slot] = detail
                 cursors.put_fact(tx, CONFLICT + slot.label, detail)
         return made
+
+    def _adopt_together(
+        self, tx: Transaction, repairs: list[Repair], new: list[invoices.Found]
+    ) -> tuple[int, list[Repair]]:
+        """Take over at once all that has no row, the most there is to do when a sidecar was lost; how many events that
+        made, and what is left to be done one by one: everything, when a row has got in between.
+        """
+        try:
+            with tx.part():
+                made = self._books.adopt(tx, new)
+        except Rejected:
+            return 0, repairs
+        return made, [repair for repair in repairs if repair.finding.kind is not FindingKind.ADOPTED]
 
     def flush(self) -> None:
         """Wait until what was found is on disk."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from .. import crash
 from ..core.labels import Slot, parse_label
 from ..core.outgoing import QUIET_S
 from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE
-from ..core.records import NodeInvoice
+from ..core.records import Invoice, NodeInvoice
 from ..core.report import MOST_LISTED, Report
 from ..core.seen import UnbrokenRange
 from ..core.states import FINAL, InvoiceStatus
@@ -20,6 +21,7 @@ from .adoption import rebuild_fact, settle_rebuilt
 from .audit import audit
 from .books import Repair
 from .continuity import Anchors, Continuity
+from .deriving import Deriver
 from .findings import CONFLICT, Findings, Sources
 from .outgoing import Outgoing
 from .walking import PAGE, pages
@@ -34,11 +36,24 @@ ASK_MOST = 200
 #: Open rows that are read at a time.
 SLICE = 1000
 
+#: Entries of the node's list that are still to come when new ones are found, above which a process that derives their
+#: hashes pays for its start.
+DERIVE_BESIDE = 3000
+
 #: Rounds in which books and node, both in use, get to show the same sums.
 AUDIT_ROUNDS = 5
 
 #: Called with how much is done of how much.
 Progress = Callable[[int, int], None]
+
+
+class _Looked(NamedTuple):
+    """A page of the node's list, to be judged."""
+
+    facts: dict[Slot, NodeInvoice]
+    rows: dict[Slot, Invoice]
+    #: gives the hashes of slots without a row, as far as they were derived beside the walk
+    derived: Callable[[], dict[Slot, str]]
 
 
 class Run:
@@ -66,8 +81,15 @@ class Run:
         self.again_in_s: float | None = None
         self._report = Report(full=full, dry_run=dry_run)
         self._findings = Findings(sources, self._report, dry_run=dry_run)
+        self._deriver = Deriver()
 
     def carry_out(self) -> Report:
+        try:
+            return self._carry_out()
+        finally:
+            self._deriver.stop()
+
+    def _carry_out(self) -> Report:
         self._before = self._store.read(cursors.every)
         self._kept_conflicts = self._store.read(partial(cursors.facts_below, prefix=CONFLICT))
         self._definitions()
@@ -138,15 +160,27 @@ class Run:
     def _walk(self, index: str, start: int, last: int) -> None:
         """Judge the node's invoices by one of its indexes."""
         begun = start - 1
-        for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
-            self._findings.record(self._judge_page(page))
+        for reached in self._judge_list(index, start, last):
             if last - begun > PAGE:
                 self._progress(reached - begun, last - begun)
         self._reached[index] = max(self._reached[index], last)
         self._findings.flush()
         crash.point("reconcile:walked")
 
-    def _judge_page(self, page: list[NodeInvoice]) -> list[Repair]:
+    def _judge_list(self, index: str, start: int, last: int) -> Iterator[int]:
+        """Judge each page when the one behind it was looked at: what it needs is derived meanwhile; how far it is."""
+        before: _Looked | None = None
+        for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
+            looked = self._look(page, left=last - reached)
+            if before is not None:
+                self._findings.record(self._judge(before))
+            before = looked
+            yield reached
+        if before is not None:
+            self._findings.record(self._judge(before))
+
+    def _look(self, page: list[NodeInvoice], *, left: int) -> _Looked:
+        """`left`: how many entries of the list may still come."""
         facts: dict[Slot, NodeInvoice] = {}
         for entry in page:
             self._created.meet(entry.created_index)
@@ -158,7 +192,18 @@ class Run:
         self._report.checked += len(facts)
         self._offer_payments(page)
         rows = self._store.read(lambda sql: invoices.by_slots(sql, facts))
-        found = (self._findings.judge_slot(slot, rows.get(slot), fact) for slot, fact in facts.items())
+        roots = [(slot, self._sources.registry.root_by_id(slot.paycode_id)) for slot in facts if slot not in rows]
+        if left > DERIVE_BESIDE and len(roots) > PAGE // 2 and not self._deriver.is_started:
+            self._deriver.start()
+        derived = self._deriver.begin((slot, root) for slot, root in roots if root is not None)
+        return _Looked(facts, rows, derived)
+
+    def _judge(self, looked: _Looked) -> list[Repair]:
+        derived = looked.derived()
+        found = (
+            self._findings.judge_slot(slot, looked.rows.get(slot), fact, derived=derived.get(slot))
+            for slot, fact in looked.facts.items()
+        )
         return [repair for repair in found if repair is not None]
 
     def _offer_payments(self, page: list[NodeInvoice]) -> None:
@@ -185,10 +230,8 @@ class Run:
 
     def _list_again(self) -> None:
         """Walk the whole list for what is no longer on it."""
-        for page, _ in pages(
-            self._node, index="created", start=1, last=self._last["created"], check=self._sources.check
-        ):
-            self._findings.record(self._judge_page(page))
+        for _ in self._judge_list("created", 1, self._last["created"]):
+            pass
         self._findings.flush()
 
     def _gone(self, status: InvoiceStatus, *, past_time: bool = False) -> list[Slot]:

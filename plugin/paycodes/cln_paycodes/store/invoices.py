@@ -7,9 +7,9 @@ no question about a code ever counts rows.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.labels import Slot
 from ..core.records import Invoice, NodeInvoice
@@ -229,22 +229,59 @@ def insert(
     return _record(row)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An invoice as the node lists it, for a row in the state that this gives."""
+class Found(NamedTuple):
+    """An invoice as the node lists it: a row, with its columns in the order of the statement below."""
 
-    slot: Slot
-    fact: NodeInvoice
-    status: InvoiceStatus
+    payment_hash: str
+    paycode_id: str
+    index: int  # type: ignore[assignment] # the tuple's own `index` searches it, which nobody does
+    #: one of InvoiceStatus, as text
+    status: str
+    amount_msat: int
+    received_msat: int | None
+    bolt11: str | None
     created_at: int
+    expires_at: int
+    paid_at: int | None
     moved_at: int
-    payer_data: dict[str, Any] | None
+    #: JSON
+    payer_data: str | None
+    description: str | None
     description_hashed: bool
+
+    @classmethod
+    def of(
+        cls,
+        slot: Slot,
+        fact: NodeInvoice,
+        status: InvoiceStatus,
+        *,
+        created_at: int,
+        moved_at: int,
+        payer_data: dict[str, Any] | None,
+        description_hashed: bool,
+    ) -> Found:
+        return cls(
+            fact.payment_hash,
+            slot.paycode_id,
+            slot.index,
+            status.value,
+            fact.amount_msat or 0,
+            fact.received_msat,
+            fact.bolt11,
+            created_at,
+            fact.expires_at,
+            fact.paid_at,
+            moved_at,
+            _json(payer_data),
+            fact.description,
+            description_hashed,
+        )
 
     @property
     def is_open(self) -> bool:
         """It may still be paid."""
-        return self.status not in FINAL
+        return InvoiceStatus(self.status) not in FINAL
 
 
 def insert_found(sql: Sql, found: list[Found]) -> None:
@@ -253,38 +290,21 @@ def insert_found(sql: Sql, found: list[Found]) -> None:
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
         " created_at, expires_at, paid_at, moved_at, payer_data, description, description_hashed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                entry.fact.payment_hash,
-                entry.slot.paycode_id,
-                entry.slot.index,
-                str(entry.status),
-                entry.fact.amount_msat or 0,
-                entry.fact.received_msat,
-                entry.fact.bolt11,
-                entry.created_at,
-                entry.fact.expires_at,
-                entry.fact.paid_at,
-                entry.moved_at,
-                _json(entry.payer_data),
-                entry.fact.description,
-                entry.description_hashed,
-            )
-            for entry in found
-        ],
+        found,
     )
     by_code: dict[str, list[Found]] = {}
     for entry in found:
-        by_code.setdefault(entry.slot.paycode_id, []).append(entry)
+        by_code.setdefault(entry.paycode_id, []).append(entry)
     for paycode_id, of_code in by_code.items():
+        statuses = Counter(entry.status for entry in of_code)
         paycodes.count(
             sql,
             paycode_id,
-            issued=sum(entry.status not in UNISSUED for entry in of_code),
-            paid=sum(entry.status is InvoiceStatus.PAID for entry in of_code),
-            pending=sum(entry.status not in FINAL for entry in of_code),
-            received_msat=sum(entry.fact.received_msat or 0 for entry in of_code),
-            behind_index=max(entry.slot.index for entry in of_code) + 1,
+            issued=statuses.total() - sum(statuses[status.value] for status in UNISSUED),
+            paid=statuses[InvoiceStatus.PAID.value],
+            pending=statuses.total() - sum(statuses[status.value] for status in FINAL),
+            received_msat=sum(entry.received_msat or 0 for entry in of_code),
+            behind_index=max(entry.index for entry in of_code) + 1,
         )
 
 
