@@ -28,7 +28,8 @@ from ..core.reconciliation import (
 from ..core.records import Invoice, NodeInvoice
 from ..core.states import InvoiceStatus
 from ..node.port import Node
-from ..store import invoices, outbox
+from ..store import found_invoices, invoices, outbox
+from ..store.found_invoices import Found
 from ..store.store import Store
 from ..store.writer import Transaction
 from .registry import Registry
@@ -188,10 +189,10 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def found(self, slot: Slot, fact: NodeInvoice) -> invoices.Found:
+    def found(self, slot: Slot, fact: NodeInvoice) -> Found:
         """What the node lists of ours, as a row."""
         now = self._clock()
-        return invoices.Found.of(
+        return Found.of(
             slot,
             fact,
             STATUS_OF_NODE[fact.status],
@@ -201,16 +202,16 @@ class Books:
             description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
         )
 
-    def adopt(self, tx: Transaction, found: list[invoices.Found]) -> int:
+    def adopt(self, tx: Transaction, found: list[Found]) -> int:
         """Take over invoices of ours that have no row; how many events that made."""
-        invoices.insert_found(tx, found)
+        found_invoices.insert(tx, found)
         tx.after_commit(partial(self._wake, found))
         tx.after_commit(partial(self._opened, [entry.payment_hash for entry in found if entry.is_open]))
         told = [Slot(entry.paycode_id, entry.index) for entry in found if InvoiceStatus(entry.status) in _TOLD]
         adopted = invoices.by_slots(tx, told) if told else {}
         return sum(self._tell(tx, adopted[slot]) for slot in told)
 
-    def _wake(self, found: list[invoices.Found]) -> None:
+    def _wake(self, found: list[Found]) -> None:
         """Asked after the commit: who waits from now on sees the rows."""
         for entry in found:
             slot = Slot(entry.paycode_id, entry.index)

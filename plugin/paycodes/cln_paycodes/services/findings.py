@@ -16,7 +16,8 @@ from ..core.report import Report
 from ..core.states import IllegalMove
 from ..errors import NodeRefused
 from ..node.port import Node
-from ..store import cursors, invoices
+from ..store import cursors
+from ..store.found_invoices import Found
 from ..store.store import Store
 from ..store.writer import Rejected, Transaction
 from .books import Books, Repair
@@ -56,7 +57,7 @@ class Findings:
         self._sources = sources
         self._store = sources.store
         self._books = sources.books
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         self.report = report
         #: what the node's list showed, by paycode_id
         self.tallies: dict[str, NodeTally] = {}
@@ -64,7 +65,7 @@ class Findings:
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
         #: those of them that have no row, as rows
-        self._new: list[invoices.Found] = []
+        self._new: list[Found] = []
         self._writing: Future[int] | None = None
 
     def judge_slot(
@@ -97,7 +98,7 @@ class Findings:
         )
         if finding is None or self._sources.issuing.is_under_way(slot):
             return None
-        if self._dry_run:
+        if self.dry_run:
             self._note_dry(finding, row, fact)
             return None
         self.report.found(finding)
@@ -153,7 +154,7 @@ class Findings:
         if repairs:
             self._writing = self._store.submit(partial(self._write, repairs=repairs, new=new))
 
-    def _write(self, tx: Transaction, repairs: list[Repair], new: list[invoices.Found]) -> int:
+    def _write(self, tx: Transaction, repairs: list[Repair], new: list[Found]) -> int:
         made, left = self._adopt_together(tx, repairs, new)
         for repair in left:
             if repair.finding.kind is FindingKind.CONFLICT:
@@ -168,9 +169,7 @@ class Findings:
                 cursors.put_fact(tx, CONFLICT + slot.label, detail)
         return made
 
-    def _adopt_together(
-        self, tx: Transaction, repairs: list[Repair], new: list[invoices.Found]
-    ) -> tuple[int, list[Repair]]:
+    def _adopt_together(self, tx: Transaction, repairs: list[Repair], new: list[Found]) -> tuple[int, list[Repair]]:
         """Take over at once all that has no row, the most there is to do when a sidecar was lost; how many events that
         made, and what is left to be done one by one: everything, when a row has got in between.
         """

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
 
 from .. import crash
 from ..core.labels import Slot, parse_label
 from ..core.outgoing import QUIET_S
 from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE
-from ..core.records import Invoice, NodeInvoice
 from ..core.report import MOST_LISTED, Report
-from ..core.seen import UnbrokenRange
 from ..core.states import FINAL, InvoiceStatus
 from ..store import cursors, invoices, outbox, paycodes
 from ..store.store import Sql
 from .actions import problems
 from .adoption import rebuild_fact, settle_rebuilt
 from .audit import audit
-from .books import Repair
 from .continuity import Anchors, Continuity
-from .deriving import Deriver
 from .findings import CONFLICT, Findings, Sources
+from .listing import Listing
 from .outgoing import Outgoing
-from .walking import PAGE, pages
+from .walking import PAGE
 from .witness import Witness
 
 _S = InvoiceStatus
@@ -36,24 +32,11 @@ ASK_MOST = 200
 #: Open rows that are read at a time.
 SLICE = 1000
 
-#: Entries of the node's list that are still to come when new ones are found, above which a process that derives their
-#: hashes pays for its start.
-DERIVE_BESIDE = 3000
-
 #: Rounds in which books and node, both in use, get to show the same sums.
 AUDIT_ROUNDS = 5
 
 #: Called with how much is done of how much.
 Progress = Callable[[int, int], None]
-
-
-class _Looked(NamedTuple):
-    """A page of the node's list, to be judged."""
-
-    facts: dict[Slot, NodeInvoice]
-    rows: dict[Slot, Invoice]
-    #: gives the hashes of slots without a row, as far as they were derived beside the walk
-    derived: Callable[[], dict[Slot, str]]
 
 
 class Run:
@@ -81,15 +64,8 @@ class Run:
         self.again_in_s: float | None = None
         self._report = Report(full=full, dry_run=dry_run)
         self._findings = Findings(sources, self._report, dry_run=dry_run)
-        self._deriver = Deriver()
 
     def carry_out(self) -> Report:
-        try:
-            return self._carry_out()
-        finally:
-            self._deriver.stop()
-
-    def _carry_out(self) -> Report:
         self._before = self._store.read(cursors.every)
         self._kept_conflicts = self._store.read(partial(cursors.facts_below, prefix=CONFLICT))
         self._definitions()
@@ -98,18 +74,16 @@ class Run:
         state = self._continuity.state(self._before, self._last)
         self._rewound = state.rewound
         self._reached = {name: self._before.get(f"invoices.{name}", 0) for name in ("created", "updated")}
-        self._created = UnbrokenRange(self._reached["created"])
-        self._updated = UnbrokenRange(self._reached["updated"])
-        self._anchors = Anchors()
         self._everything = self._full or not state.certain
         self._report.full = self._everything
-        self._invoices(fresh=state.fresh)
-        self._open_rows()
-        self._old_conflicts()
-        self._keep_all_cursors()
-        self._outgoing()
-        if self._everything:
-            self._finish_everything()
+        with Listing(self._sources, self._report, self._findings, after=self._reached) as self._listing:
+            self._invoices(fresh=state.fresh)
+            self._open_rows()
+            self._old_conflicts()
+            self._keep_all_cursors()
+            self._outgoing()
+            if self._everything:
+                self._finish_everything()
         self._report.problems += self.definition_problems + problems(self._store)
         self._report.cursors = self._store.read(cursors.every)
         return self._report
@@ -146,7 +120,7 @@ class Run:
         else:
             self._walk("created", self._reached["created"] + 1, self._last["created"])
         none_deleted = self._last["deleted"] == self._before.get("invoices.deleted")
-        all_seen = none_deleted or self._created.is_complete(self._last["created"])
+        all_seen = none_deleted or self._listing.created.is_complete(self._last["created"])
         self._settle_indexes(all_seen=all_seen and not self._rewound)
         if self._everything:
             self._reached["updated"] = self._last["updated"]
@@ -160,57 +134,12 @@ class Run:
     def _walk(self, index: str, start: int, last: int) -> None:
         """Judge the node's invoices by one of its indexes."""
         begun = start - 1
-        for reached in self._judge_list(index, start, last):
+        for reached in self._listing.judge(index, start, last):
             if last - begun > PAGE:
                 self._progress(reached - begun, last - begun)
         self._reached[index] = max(self._reached[index], last)
         self._findings.flush()
         crash.point("reconcile:walked")
-
-    def _judge_list(self, index: str, start: int, last: int) -> Iterator[int]:
-        """Judge each page when the one behind it was looked at: what it needs is derived meanwhile; how far it is."""
-        before: _Looked | None = None
-        for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
-            looked = self._look(page, left=last - reached)
-            if before is not None:
-                self._findings.record(self._judge(before))
-            before = looked
-            yield reached
-        if before is not None:
-            self._findings.record(self._judge(before))
-
-    def _look(self, page: list[NodeInvoice], *, left: int) -> _Looked:
-        """`left`: how many entries of the list may still come."""
-        facts: dict[Slot, NodeInvoice] = {}
-        for entry in page:
-            self._created.meet(entry.created_index)
-            self._updated.meet(entry.updated_index)
-            self._anchors.meet(entry)
-            slot = parse_label(entry.label)
-            if slot is not None:
-                facts[slot] = entry
-        self._report.checked += len(facts)
-        self._offer_payments(page)
-        rows = self._store.read(lambda sql: invoices.by_slots(sql, facts))
-        roots = [(slot, self._sources.registry.root_by_id(slot.paycode_id)) for slot in facts if slot not in rows]
-        if left > DERIVE_BESIDE and len(roots) > PAGE // 2 and not self._deriver.is_started:
-            self._deriver.start()
-        derived = self._deriver.begin((slot, root) for slot, root in roots if root is not None)
-        return _Looked(facts, rows, derived)
-
-    def _judge(self, looked: _Looked) -> list[Repair]:
-        derived = looked.derived()
-        found = (
-            self._findings.judge_slot(slot, looked.rows.get(slot), fact, derived=derived.get(slot))
-            for slot, fact in looked.facts.items()
-        )
-        return [repair for repair in found if repair is not None]
-
-    def _offer_payments(self, page: list[NodeInvoice]) -> None:
-        """Payments by offers have no slot: what the node says of them is simply written down."""
-        new = self._sources.offers.take(page, dry_run=self._dry_run)
-        self._report.counts["adopted"] += new
-        self._report.events += new
 
     # --- 3. open rows ---
 
@@ -230,7 +159,7 @@ class Run:
 
     def _list_again(self) -> None:
         """Walk the whole list for what is no longer on it."""
-        for _ in self._judge_list("created", 1, self._last["created"]):
+        for _ in self._listing.judge("created", 1, self._last["created"]):
             pass
         self._findings.flush()
 
@@ -274,7 +203,7 @@ class Run:
         open_rows = [row for slot in gone if (row := self._books.by_slot(slot)) is not None]
         if any(row.status is not _S.RESERVED for row in open_rows):
             self._catch_up()
-        unbroken = self._updated.is_complete(self._reached["updated"])
+        unbroken = self._listing.updated.is_complete(self._reached["updated"])
         witness = Witness(self._node, unbroken=unbroken, rewound=self._rewound)
         for asked in open_rows:
             self._sources.check()
@@ -327,7 +256,9 @@ class Run:
         values = {f"invoices.{name}": value for name, value in self._reached.items()}
         values["invoices.deleted"] = self._last["deleted"]
         if any(self._before.get(name) != value for name, value in values.items()):
-            self._store.write(partial(_put_cursors, values=values, anchors=self._anchors, everything=self._everything))
+            self._store.write(
+                partial(_put_cursors, values=values, anchors=self._listing.anchors, everything=self._everything)
+            )
             crash.point("reconcile:cursors")
 
     # --- 4. outgoing payments ---
@@ -346,10 +277,10 @@ class Run:
         if sweep.unquiet:
             self.again_in_s = QUIET_S + 1
         if sweep.last_part is not None:
-            self._anchors.meet_part(sweep.last_part)
+            self._listing.anchors.meet_part(sweep.last_part)
         if not self._dry_run and sweep.reached != before:
             values = {"sendpays.updated": sweep.reached}
-            self._store.write(partial(_put_cursors, values=values, anchors=self._anchors, everything=False))
+            self._store.write(partial(_put_cursors, values=values, anchors=self._listing.anchors, everything=False))
         crash.point("reconcile:payments")
 
     # --- 5. the end of a run over everything ---
