@@ -80,11 +80,15 @@ class Deriver:
         at = range(0, len(hashes), 2 * _HASH_BYTES)
         return {slot: hashes[start : start + 2 * _HASH_BYTES] for slot, start in zip(slots, at, strict=True)}
 
-    def _is_ready(self) -> bool:
+    def wait(self) -> None:
+        """Return once the child is up, or has failed to come up."""
+        self._is_ready(timeout_s=None)
+
+    def _is_ready(self, *, timeout_s: float | None = 0) -> bool:
         """The child says so with one byte."""
         if self._process is None or self._ready:
             return self._ready
-        if select.select([self._stdout], [], [], 0)[0]:
+        if select.select([self._stdout], [], [], timeout_s)[0]:
             self._ready = bool(self._stdout.read(1))
             if not self._ready:
                 self.stop()

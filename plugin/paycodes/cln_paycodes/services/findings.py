@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +30,12 @@ from .registry import Registry
 #: Findings that are written at a time. Each batch of new rows touches nearly every page of the index of hashes, so few
 #: large ones are quicker; this many hold up other writers for 50 ms.
 BATCH = 4000
+
+#: Calls under way at the same time when the node is asked to list rows again.
+ISSUED_TOGETHER = 16
+
+#: Rows that are gathered before it is asked.
+ISSUED_BATCH = 256
 
 #: Facts of this name and a label: what contradicted, to be looked at again by the next run.
 CONFLICT = "conflict/"
@@ -67,6 +73,8 @@ class Findings:
         #: those of them that have no row, as rows
         self._new: list[Found] = []
         self._writing: Future[int] | None = None
+        #: rows that the node is to list (again), and why
+        self._unissued: list[tuple[Invoice, FindingKind]] = []
 
     def judge_slot(
         self,
@@ -106,7 +114,9 @@ class Findings:
             return Repair(finding=finding, fact=fact, payment_hash=payment_hash)
         if finding.kind in (FindingKind.REISSUED, FindingKind.MISSING):
             assert row is not None
-            self._issue_again(row, finding)
+            self._unissued.append((row, finding.kind))
+            if len(self._unissued) >= ISSUED_BATCH:
+                self.issue_again()
             return None
         return Repair(finding=finding, fact=fact, payment_hash=payment_hash, evidence=evidence)
 
@@ -120,21 +130,35 @@ class Findings:
         payment_hash = row.payment_hash if row is not None else fact.payment_hash if fact is not None else ""
         self.report.events += self._books.would_tell(finding.to, payment_hash)
 
-    def _issue_again(self, row: Invoice, finding: Finding) -> None:
-        """Have the node list a row of ours (again); identical calls are harmless: what is cut off is repeated."""
+    def issue_again(self) -> None:
+        """Have the node list the rows that it is found to lack, many at a time: it stores them together."""
+        unissued, self._unissued = self._unissued, []
+        if not unissued:
+            return
+        with ThreadPoolExecutor(ISSUED_TOGETHER, thread_name_prefix="paycodes-reissue") as pool:
+            outcomes = pool.map(self._issue_again, *zip(*unissued, strict=True))
+            for (row, kind), outcome in zip(unissued, outcomes, strict=True):
+                if isinstance(outcome, IndexTaken):
+                    self.report.counts["voided"] += 1  # its preimage is under another label: it is void, or as found
+                elif isinstance(outcome, NodeRefused):
+                    self.report.problems.append(f"{row.label} could not be issued again: {outcome}")
+                elif kind is FindingKind.MISSING:
+                    self.report.counts["reissued"] += 1
+
+    def _issue_again(self, row: Invoice, kind: FindingKind) -> IndexTaken | NodeRefused | None:
+        """One row; identical calls are harmless: what is cut off is repeated."""
+        self._sources.check()
         issuing = self._sources.issuing
         try:
-            if finding.kind is FindingKind.REISSUED:
+            if kind is FindingKind.REISSUED:
                 issuing.drive(row)
             else:
                 issuing.list_again(row)
                 crash.point("reconcile:reissued")
                 self._books.settle_with_node(row.slot)
-                self.report.counts["reissued"] += 1
-        except IndexTaken:
-            self.report.counts["voided"] += 1  # its preimage is under another label: the row is void, or as found
-        except NodeRefused as e:
-            self.report.problems.append(f"{finding.slot.label} could not be issued again: {e}")
+        except (IndexTaken, NodeRefused) as e:
+            return e
+        return None
 
     def record(self, repairs: list[Repair]) -> None:
         """Have findings written, each on its own, while the next page is judged; many pages share a commit."""

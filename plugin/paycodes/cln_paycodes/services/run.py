@@ -216,6 +216,7 @@ class Run:
             repair = self._findings.judge_slot(row.slot, row, None, evidence)
             if repair is not None:
                 self._findings.record([repair])
+        self._findings.issue_again()
         self._findings.flush()
 
     def _catch_up(self) -> None:

@@ -1,0 +1,49 @@
+"""Multiples of the generator from a table, against arithmetic that shares nothing with it."""
+
+from __future__ import annotations
+
+import curve
+import pytest
+from cln_paycodes.core.generator import add_multiple
+from coincurve import PrivateKey, PublicKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+POINT = PrivateKey.from_int(7).public_key
+
+
+def by_plain_python(point: int, scalar: int) -> bytes:
+    return curve.compressed(curve.multiply((point + scalar) % curve.ORDER))
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [0, 1, 7, 255, 256, 1 << 248, 0xFF << 248, curve.ORDER - 1, curve.ORDER, curve.ORDER + 5, 2**256 - 1],
+)
+def test_every_scalar_of_32_bytes_is_added(scalar: int) -> None:
+    """Zero bytes, single bytes, the same point twice, and scalars beyond the order."""
+    total = add_multiple(POINT, scalar.to_bytes(32, "big"))
+
+    assert total.format() == by_plain_python(7, scalar)
+
+
+@settings(max_examples=20)
+@given(scalar=st.integers(0, 2**256 - 1))
+def test_sum_is_that_of_plain_python(scalar: int) -> None:
+    """Whatever the scalar."""
+    assert add_multiple(POINT, scalar.to_bytes(32, "big")).format() == by_plain_python(7, scalar)
+
+
+@given(secret=st.integers(1, curve.ORDER - 1), scalar=st.integers(0, curve.ORDER - 1))
+def test_sum_is_that_of_the_librarys_own_addition(secret: int, scalar: int) -> None:
+    """For any point, what libsecp256k1 adds in one step."""
+    point: PublicKey = PrivateKey.from_int(secret).public_key
+    tweak = scalar.to_bytes(32, "big")
+
+    assert add_multiple(point, tweak).format() == point.add(tweak).format()
+
+
+def test_point_at_infinity_is_refused() -> None:
+    """A point and its negative have no sum that could be a key."""
+    with pytest.raises(ValueError, match=r"."):
+        add_multiple(POINT, (curve.ORDER - 7).to_bytes(32, "big"))
