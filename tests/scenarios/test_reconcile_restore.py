@@ -98,6 +98,34 @@ def test_lost_sidecar_of_a_cleaned_node_reuses_no_index(network: Network) -> Non
     assert issue(network)["index"] > at_once
 
 
+@pytest.mark.parametrize("root_key", [None, IMPORTED], ids=["derived", "imported"])
+def test_code_made_anew_reveals_no_preimage_again(network: Network, root_key: str | None) -> None:
+    """Sidecar and datastore are lost, and the list is cleaned: only the bookkeeper remembers what was paid."""
+    if network.kind == "devnode":
+        pytest.skip("devnode has no bookkeeper")
+    merchant = network.merchant
+    paycode_id = create(network, **({} if root_key is None else {"root_key": root_key}))
+    made = [issue(network) for _ in range(3)]
+    network.pay(made[2]["bolt11"])
+    merchant.call("paycode-wait", "coffee", 3, "paid", 30)
+    poll_until(
+        lambda: bool(merchant.call("bkpr-listaccountevents", payment_id=made[2]["payment_hash"])["events"]),
+        PATIENCE_S,
+        "the bookkeeper does not learn of the payment",
+    )
+    merchant.stop_plugin()
+    delete_sidecar(network)
+    merchant.call("deldatastore", key=["paycodes", "code", paycode_id])
+    for invoice in made:
+        merchant.call("delinvoice", invoice["label"], "paid" if invoice is made[2] else "unpaid")
+    merchant.start_plugin()
+    again = create(network, **({} if root_key is None else {"root_key": root_key}))
+
+    assert again == paycode_id
+    assert issue(network)["index"] > 3
+    assert healed(network)["agree"]
+
+
 def test_lost_sidecar_and_a_caller_that_does_not_wait(network: Network) -> None:
     """An invoice asked for while the books are being rebuilt gets an index of its own."""
     create(network)

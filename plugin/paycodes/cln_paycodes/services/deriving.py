@@ -1,8 +1,7 @@
 """Deriving the payment hashes of many invoices beside the walk that needs them, in a process of its own.
 
 A rebuild derives one key for each invoice that the node ever had: as much work as everything else that it does. A
-thread would take turns with the walk for the interpreter; another process uses another core, and being nicer than the
-node and the plugin it takes only what they leave.
+thread would take turns with the walk for the interpreter; another process uses another core.
 
 The root keys go over a pipe, never as arguments. The child ends with its standard input, however the plugin ended.
 Without it, or until it is there, the walk derives for itself.
@@ -11,7 +10,6 @@ Without it, or until it is there, the walk derives for itself.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import struct
 import subprocess
@@ -22,9 +20,6 @@ from typing import BinaryIO
 
 from ..core.keys import RootKey
 from ..core.labels import Slot
-
-#: How much nicer than the plugin the child is.
-_NICENESS = 5
 
 _COUNT = struct.Struct(">I")
 _ENTRY = struct.Struct(">33sQ")
@@ -138,5 +133,4 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(OSError, struct.error):  # the plugin is gone
-        os.nice(_NICENESS)
         _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -20,7 +20,7 @@ from ..core.definitions import (
     decode_paycode,
     encode_paycode,
 )
-from ..core.keys import FIRST_INDEX, RootKey, ScalarOutOfRange
+from ..core.keys import RootKey, ScalarOutOfRange
 from ..core.records import Paycode
 from ..core.seal import NONCE_BYTES, Seal, SealBroken
 from ..core.terms import PaycodeStatus, Terms
@@ -29,6 +29,7 @@ from ..node.port import Node
 from ..store import paycodes
 from ..store.store import Sql, Store
 from .adoption import is_listed, skip_block, take_over
+from .past import first_free_index
 
 log = logging.getLogger(__name__)
 
@@ -110,21 +111,21 @@ class Registry:
                 return self._same(existing, terms, root_key), False
             root, number, sealed = self._new_root(root_key)
             self._require_free(terms, root.paycode_id)
-            now = self._clock()
+            first, now = first_free_index(self._node, root, block=INDEX_BLOCK), self._clock()
             definition = PaycodeDefinition(
                 paycode_id=root.paycode_id,
                 number=number,
                 terms=terms,
                 status=PaycodeStatus.ACTIVE,
                 sealed_root=sealed,
-                reserved_index=FIRST_INDEX,
+                reserved_index=first,
                 created_at=now,
                 updated_at=now,
             )
-            self._store.write(lambda tx: paycodes.insert(tx, definition, next_index=FIRST_INDEX, mirrored=False))
+            self._store.write(lambda tx: paycodes.insert(tx, definition, next_index=first, mirrored=False))
             crash.point("create:recorded")
             self._roots[root.paycode_id] = root
-            self._mirror(self.find(root.paycode_id), reserved_index=FIRST_INDEX + INDEX_BLOCK)
+            self._mirror(self.find(root.paycode_id), reserved_index=first + INDEX_BLOCK)
             return self.find(root.paycode_id), True
 
     def _same(self, existing: Paycode, terms: Terms, root_key: bytes | None) -> Paycode:
