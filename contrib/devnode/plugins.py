@@ -28,6 +28,8 @@ class Plugins:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.running: list[PluginProcess] = []
+        #: The node is shutting down.
+        self._stopping = False
 
     async def start(self, path: Path, given: dict[str, list[Any]] | None, startup: bool) -> PluginProcess:
         """Spawn, ask for the manifest, initialise.
@@ -158,6 +160,9 @@ class Plugins:
                 asking(plugin.name)
             answer = await plugin.call(name, payload)
             if answer.get("error", {}).get("code") == Code.PLUGIN_TERMINATED:
+                if self._stopping:
+                    # lightningd's shutdown frees a hook without going on: its HTLC waits for the next start.
+                    await asyncio.get_running_loop().create_future()
                 self._node.journal.debug(f"Plugin died from {name} hook call")
                 continue
             if "result" not in answer:
@@ -212,6 +217,7 @@ class Plugins:
         plugin.kill("stopped by lightningd via RPC", unusual=False)
 
     async def stop_all(self) -> None:
+        self._stopping = True
         await asyncio.gather(*(self.stop(plugin) for plugin in list(self.running)))
 
     def find(self, name: str) -> PluginProcess:

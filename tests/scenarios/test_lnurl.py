@@ -12,6 +12,7 @@ import bolt11
 import httpx
 import pytest
 from network import KINDS
+from network.daemon import poll_until
 from serving import Shop, opened_shop
 
 DESCRIPTION = 'Tea "green" \\ back 🍵\nA second line'
@@ -246,3 +247,19 @@ def test_a_header_without_end_is_cut_off(shop: Shop) -> None:
 
     assert status in (None, 400)
     assert shop.http.get("/healthz").json() == {"status": "ok"}
+
+
+def test_wallet_that_pays_a_held_code_learns_when_it_is_settled(shop: Shop, unique: str) -> None:
+    """The callback hands out a held invoice; verify says nothing of the preimage before the operator has settled."""
+    paycode = shop.create(unique, hold=True, min_msat=1000, max_msat=100_000)
+    invoice = shop.get(callback_of(shop, paycode), amount=40_000)
+    payment_hash = bolt11.decode(invoice["pr"]).payment_hash
+    payment = shop.network.pay_in_background(invoice["pr"])
+    poll_until(lambda: bool(shop.call("listholds", payment_hash)["holds"]), 30.0, "it was not held")
+    held = shop.get(invoice["verify"])
+    shop.call("hold-settle", payment_hash)
+    preimage = payment.result(60)["payment_preimage"]
+    settled = shop.get(invoice["verify"])
+
+    assert (held["settled"], held["preimage"]) == (False, None)
+    assert (settled["settled"], settled["preimage"]) == (True, preimage)
