@@ -114,7 +114,8 @@ def _createinvoice(node: Node, call: Call) -> Result:
     label, preimage = call.params["label"], call.params["preimage"]
     signed, invoice = _signed(node, call.params["invstring"])
     payment_hash = keys.payment_hash(preimage)
-    if invoice.description is None:
+    description = invoice_string.text(call.params["invstring"])
+    if description is None:
         raise InvalidParams("Missing description in invoice")
     if payment_hash != invoice.payment_hash:
         raise InvalidParams("Incorrect preimage")
@@ -128,7 +129,7 @@ def _createinvoice(node: Node, call: Call) -> Result:
         payment_hash=payment_hash,
         preimage=preimage.hex(),
         invstring=signed,
-        description=invoice.description,
+        description=description,
         amount_msat=amount,
         expiry_s=invoice.expiry,
     )

@@ -28,6 +28,12 @@ _FEATURES = Bits(uint=int(FEATURES_HEX, 16), length=-(-int(FEATURES_HEX, 16).bit
 #: BOLT 11 descriptions hold at most 639 bytes (1023 groups of five bits).
 DESCRIPTION_MAX_BYTES = 639
 
+#: The data part begins with a timestamp of 35 bits.
+_TIMESTAMP_GROUPS = 7
+
+#: Tags `d` and `h` (BOLT 11).
+_TEXT_TAG, _HASH_TAG = 13, 23
+
 #: A signature and its recovery flag, 65 bytes, in bech32's groups of five bits.
 _SIGNATURE_GROUPS = 65 * 8 // 5
 
@@ -93,10 +99,36 @@ def sign(invstring: str, currency: str, private_key: str) -> tuple[str, Bolt11]:
     hrp, groups = bech32_decode(canonical(invstring))
     if hrp is None or groups is None or len(groups) < _SIGNATURE_GROUPS:
         raise InvalidInvoice("Invalid bolt11: Bad bech32 string")
-    unsigned = groups[:-_SIGNATURE_GROUPS]
+    unsigned = _as_signed(groups[:-_SIGNATURE_GROUPS])
     signature = Signature.from_private_key(hrp, private_key, _to_bytes(unsigned))
     signed = bech32_encode(hrp, unsigned + _to_groups(signature.signature_data))
     return signed, decode(signed, currency)
+
+
+def text(invstring: str) -> str | None:
+    """The description that a string has in full, be it signed or not."""
+    groups = bech32_decode(canonical(invstring))[1] or []
+    for field in _fields(groups[:-_SIGNATURE_GROUPS]):
+        if field[0] == _TEXT_TAG:
+            return _to_bytes(field[3:])[: len(field[3:]) * 5 // 8].decode()
+    return None
+
+
+def _fields(groups: list[int]) -> list[list[int]]:
+    fields, at = [], _TIMESTAMP_GROUPS
+    while at + 3 <= len(groups):
+        end = at + 3 + (groups[at + 1] << 5 | groups[at + 2])
+        fields.append(groups[at:end])
+        at = end
+    return fields
+
+
+def _as_signed(groups: list[int]) -> list[int]:
+    """The data part without a description's text where its hash is there too, as lightningd's encoder writes it."""
+    fields = _fields(groups)
+    has_hash = any(field[0] == _HASH_TAG for field in fields)
+    kept = [field for field in fields if not (has_hash and field[0] == _TEXT_TAG)]
+    return groups[:_TIMESTAMP_GROUPS] + [group for field in kept for group in field]
 
 
 def _to_bytes(groups: list[int]) -> bytes:

@@ -263,3 +263,19 @@ def test_wallet_that_pays_a_held_code_learns_when_it_is_settled(shop: Shop, uniq
 
     assert (held["settled"], held["preimage"]) == (False, None)
     assert (settled["settled"], settled["preimage"]) == (True, preimage)
+
+
+@pytest.mark.parametrize("length", [20, 500, 620], ids=["short", "long", "longer than an invoice holds"])
+def test_quick_invoice_of_a_wallet_commits_to_its_metadata(shop: Shop, length: int) -> None:
+    """The invoice has the hash and not the text, whatever its length; the node lists the text."""
+    user = f"quick-{length}"
+    shop.create(user, description="x" * length, user=user)
+    path = f"/.well-known/lnurlp/{user}"
+    metadata = shop.get(path)["metadata"]
+    made = [shop.get(f"{path}/callback", amount=21000)["pr"] for _ in range(12)]
+    decoded = [shop.call("decode", bolt11) for bolt11 in made]
+    listed = [shop.call("listinvoices", invstring=bolt11)["invoices"][0] for bolt11 in made]
+
+    assert {entry["description_hash"] for entry in decoded} == {hashlib.sha256(metadata.encode()).hexdigest()}
+    assert not any("description" in entry for entry in decoded)
+    assert {entry["description"] for entry in listed} == {metadata}

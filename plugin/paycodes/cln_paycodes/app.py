@@ -128,7 +128,8 @@ class Services:
             told=self._told,
         )
         self.waiters = Waiters(self.books.by_slot, self.timer)
-        self.mint = Mint(node, self.registry, Signer(node, clock=now, chance=random.random), clock=now)
+        signer = Signer(node, clock=now, chance=random.random)
+        self.mint = Mint(node, self.registry, signer, clock=now, submit=submit)
         self.issuing = Issuing(self.store, node, self.registry, self.books, self.mint, clock=now)
         self._desk_of_htlcs(node_id, submit)
         self.payments = Payments(self.store, node, self.books, node_id=node_id, clock=now, told=self._told)

@@ -1,7 +1,7 @@
 """BOLT 11: the invoice that the node is asked to sign, and what is read from one.
 
 `encode` writes what lightningd's own encoder writes (`bolt11_encode_` in its common/bolt11.c, v26.06), field for field
-in its order, so that `signinvoice` changes nothing but the signature:
+in its order, so that `signinvoice` and `createinvoice` change nothing but the signature:
 
     timestamp, s payment secret, p payment hash, h or d description, x expiry, c final CLTV, r route hints, 9 features
 """
@@ -28,6 +28,9 @@ _CLTV_DELTA_MAX = 0xFFFF
 
 #: The length of a field has ten bits.
 _FIELD_MAX_WORDS = 1023
+
+#: Bytes of a description that stands in the invoice itself.
+DESCRIPTION_MAX_BYTES = _FIELD_MAX_WORDS * 5 // 8
 
 #: BOLT 11: the data part begins with a timestamp of 35 bits, and a signature of 65 bytes ends it.
 _TIMESTAMP_WORDS = 7
@@ -96,6 +99,8 @@ class UnsignedInvoice:
     features: int
     #: Each a route of hops from outside towards us.
     route_hints: tuple[tuple[Hop, ...], ...] = ()
+    #: The text whose hash `description` is, for `createinvoice`: it stores the text, and signs the hash without it.
+    hashed_text: str | None = None
 
 
 def encode(invoice: UnsignedInvoice, sign: Callable[[bytes], bytes] | None = None) -> str:
@@ -181,6 +186,8 @@ def _fields(invoice: UnsignedInvoice) -> list[tuple[str, int, int]]:
         ("p", *bech32.pack(_hash(invoice.payment_hash))),
         _description(invoice.description),
     ]
+    if invoice.hashed_text is not None:
+        fields.append(_description(invoice.hashed_text))
     if invoice.min_final_cltv_expiry_delta > _CLTV_DELTA_MAX:
         raise ValueError(f"a CLTV delta is at most {_CLTV_DELTA_MAX}")
     if invoice.expiry_s != _DEFAULT_EXPIRY_S:

@@ -15,6 +15,9 @@ from ..errors import NodeRefused
 from .connection import Connection
 from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued, Wanted
 
+#: Options that make the node's invoices name a neighbour, or an address on chain.
+ADDING_OPTIONS = ("payment-fronting-node", "invoices-onchain-fallback")
+
 #: Seconds after which a call's outcome counts as unknown.
 CALL_TIMEOUT_S = 30.0
 
@@ -25,11 +28,14 @@ class Lightningd:
         # Parked `wait` calls have a connection of their own, so that one that lightningd
         # drops takes no other call with it.
         self._parked = Connection(socket_path)
+        # Invoices that are created at the same time share a commit of lightningd's.
+        self._batched = Connection(socket_path, batching=True)
         self._timeout_s = timeout_s
 
     def close(self) -> None:
         self._connection.close()
         self._parked.close()
+        self._batched.close()
 
     def _call(self, method: str, **params: Any) -> Any:
         return self._connection.call(method, params, timeout_s=self._timeout_s)
@@ -145,6 +151,11 @@ class Lightningd:
     def cltv_final(self) -> int:
         return self._number_option("cltv-final")
 
+    def _is_set(self, name: str) -> bool:
+        """An option of lightningd's that this version may not have is given, and not `false`."""
+        option = self._call("listconfigs")["configs"].get(name, {})
+        return bool(option.get("value_bool", option.get("set", bool(option.get("values_str")))))
+
     def _number_option(self, name: str) -> int:
         return int(self._call("listconfigs", config=name)["configs"][name]["value_int"])
 
@@ -154,6 +165,7 @@ class Lightningd:
             currency=CURRENCIES[node["network"]],
             features=features_from(node["our_features"]["invoice"]),
             final_cltv_blocks=self.cltv_final(),
+            adds_more=any(map(self._is_set, ADDING_OPTIONS)),
         )
 
     def incoming_channels(self) -> list[IncomingChannel]:
@@ -169,6 +181,17 @@ class Lightningd:
             for way in ways
             if way["short_channel_id"] in channels
         ]
+
+    def begin_creation(self, bolt11: str, *, label: str, preimage: bytes) -> Future[Issued]:
+        params = {"invstring": bolt11, "label": label, "preimage": preimage.hex()}
+        return then(self._batched.begin("createinvoice", params, timeout_s=self._timeout_s), _issued)
+
+    def begin_search(self, payment_hash: str) -> Future[bool]:
+        params = {"payment_hash": payment_hash}
+        return then(
+            self._connection.begin("listinvoices", params, timeout_s=self._timeout_s),
+            lambda answer: bool(answer["invoices"]),
+        )
 
     def begin_signature(self, bolt11: str) -> Future[str]:
         params = {"invstring": bolt11}

@@ -74,6 +74,8 @@ class InvoiceTraits:
     features: int
     #: blocks that a payer leaves for the last hop (`cltv-final`)
     final_cltv_blocks: int
+    #: it adds something that only itself can: a fronting node, an address on chain
+    adds_more: bool
 
 
 class Node(Protocol):
@@ -129,6 +131,15 @@ class Node(Protocol):
 
     def incoming_channels(self) -> list[IncomingChannel]:
         """Our channels as ways to us; none where the node cannot tell."""
+
+    def begin_creation(self, bolt11: str, *, label: str, preimage: bytes) -> Future[Issued]:
+        """Have the node sign an invoice and list it; the answer comes after the commit.
+
+        NEVER with a payment hash that the node has under another label: that ends lightningd.
+        """
+
+    def begin_search(self, payment_hash: str) -> Future[bool]:
+        """Whether the node has an invoice with this hash."""
 
     def begin_signature(self, bolt11: str) -> Future[str]:
         """The invoice with the node's signature; the node does not store it."""

@@ -1,4 +1,4 @@
-"""Invoice strings that the node signs and does not store: those of lazy and held invoices."""
+"""Invoice strings for the node to sign, made here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from ..core.bolt11 import Hop, UnsignedInvoice, encode
+from ..core.bolt11 import UnsignedInvoice, encode
 from ..core.holds import FINAL_CLTV_BLOCKS
 from ..core.keys import InvoiceKeys, payment_secret_of
 from ..core.records import Invoice
@@ -34,28 +34,41 @@ class Signer:
 
     @property
     def is_ready(self) -> bool:
-        """`begin` waits for nothing."""
+        """Nothing here waits for the node."""
         return self._traits is not None and time.monotonic() < self._channels_until
+
+    @property
+    def is_exact(self) -> bool:
+        """What the node's own `invoice` would make has nothing in it that a `draft` lacks."""
+        return not self._node_traits().adds_more
+
+    def prepare(self) -> None:
+        """Ask the node for what strings are made of; then it `is_ready` for a while."""
+        self._node_traits()
+        self._node_channels()
 
     def begin(self, row: Invoice, keys: InvoiceKeys) -> Future[str]:
         """The string of a row; NodeRefused, or NodeUnknown (nothing happened, it may be tried again)."""
+        return self._node.begin_signature(self.draft(row, keys))
+
+    def draft(self, row: Invoice, keys: InvoiceKeys, *, tells_text: bool = False) -> str:
+        """The string of a row without a signature, beside the hash of its description the text if it `tells_text`."""
         traits = self._node_traits()
         now = self._clock()
         description = row.description or ""
-        return self._node.begin_signature(
-            encode(
-                UnsignedInvoice(
-                    currency=traits.currency,
-                    amount_msat=row.amount_msat,
-                    timestamp=now,
-                    payment_hash=keys.payment_hash,
-                    payment_secret=payment_secret_of(keys.preimage),
-                    description=_hash_of(description) if row.description_hashed else description,
-                    expiry_s=max(1, row.expires_at - now),
-                    min_final_cltv_expiry_delta=FINAL_CLTV_BLOCKS if row.hold else traits.final_cltv_blocks,
-                    features=traits.features,
-                    route_hints=self._route_hints(row.amount_msat),
-                )
+        return encode(
+            UnsignedInvoice(
+                currency=traits.currency,
+                amount_msat=row.amount_msat,
+                timestamp=now,
+                payment_hash=keys.payment_hash,
+                payment_secret=payment_secret_of(keys.preimage),
+                description=_hash_of(description) if row.description_hashed else description,
+                expiry_s=max(1, row.expires_at - now),
+                min_final_cltv_expiry_delta=FINAL_CLTV_BLOCKS if row.hold else traits.final_cltv_blocks,
+                features=traits.features,
+                route_hints=select(self._node_channels(), row.amount_msat, turn=next(self._turns), draw=self._chance()),
+                hashed_text=description if tells_text and row.description_hashed else None,
             )
         )
 
@@ -65,13 +78,12 @@ class Signer:
                 self._traits = self._node.invoice_traits()
             return self._traits
 
-    def _route_hints(self, amount_msat: int) -> tuple[tuple[Hop, ...], ...]:
+    def _node_channels(self) -> list[IncomingChannel]:
         with self._lock:
             if time.monotonic() >= self._channels_until:
                 self._channels = self._node.incoming_channels()
                 self._channels_until = time.monotonic() + CHANNELS_S
-            channels = self._channels
-        return select(channels, amount_msat, turn=next(self._turns), draw=self._chance())
+            return self._channels
 
 
 def _hash_of(description: str) -> bytes:
