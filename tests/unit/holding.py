@@ -6,7 +6,6 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ class Node(Datastore):
             return
         self.ends[key] = "settled"
         if all(other.payment_hash != htlc.payment_hash for other in self.htlcs.values()):
-            self.listed[known.label] = replace(known, status="paid", received_msat=htlc.total_msat, paid_at=NOW)
+            self.listed[known.label] = known._replace(status="paid", received_msat=htlc.total_msat, paid_at=NOW)
 
     def answer(self, key: Key, answer: Mapping[str, str]) -> None:
         if answer["result"] == "continue":
