@@ -177,7 +177,7 @@ class Plugin:
             stirred=self.engine.wake,
             submit=lambda job, *arguments: job(*arguments),
         )
-        mint = Mint(node, registry, None, clock=lambda: NOW)  # type: ignore[arg-type]
+        mint = Mint(node, registry, None, clock=lambda: NOW, submit=lambda *_: None)  # type: ignore[arg-type]
         self.decisions = Decisions(
             self.store,
             node,  # type: ignore[arg-type]
