@@ -164,10 +164,10 @@ def _many(name: str, what: str, reference: str | None, unit: str, goal: Goal | N
 
 _WALK = "bare walk of listinvoices"
 _FULL = (
-    _many("rebuild", "rebuild of a lost sidecar", _WALK, "s"),
+    _many("rebuild", "rebuild of a lost sidecar", _WALK, "s", Goal("<=", 1.5)),
     _many("reconcile-full", "full reconcile, nothing changed", _WALK, "s"),
-    _many("reconcile-getinfo", "getinfo during a rebuild, p99", "at rest", "ms"),
-    _many("reconcile-memory", "largest resident memory in a full reconcile", None, "MB"),
+    _many("reconcile-getinfo", "getinfo during a rebuild, p99", "at rest", "ms", Goal("<=", 3)),
+    _many("reconcile-memory", "largest resident memory in a full reconcile", None, "MB", Goal("<=", 150, of="ours")),
 )
 _IDLE = Row(
     name="reconcile-idle",
