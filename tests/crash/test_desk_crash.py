@@ -212,6 +212,28 @@ def test_settling_survives_death(
     require_end(killed.network, invoice, payment, together if with_node else alone)
 
 
+@pytest.mark.parametrize("point", ["action:begun", "register:called"])
+def test_decision_is_given_up_when_the_node_comes_back_too_late(
+    die_at: Callable[..., Killed], unique: str, point: str
+) -> None:
+    """Blocks came while it was down: what it was told is forgotten there, and the payer has it back."""
+    killed = die_at(point, with_node=True)
+    network, merchant = killed.network, killed.merchant
+    if network.kind == "devnode":
+        pytest.skip("its blocks are its own: none come while it is down")
+    invoice, payment = hold(network, unique)
+    wait_status(merchant, invoice, OPEN)
+    (held,) = merchant.call("listholds", invoice["payment_hash"])["holds"]
+    height = merchant.call("getinfo")["blockheight"]
+    with pytest.raises(RpcError):
+        merchant.call("hold-settle", invoice["payment_hash"])
+    merchant.wait_for_exit()
+    network.bitcoind.mine(held["claim_deadline_height"] - height + 2)  # type: ignore[attr-defined]
+    killed.revive()
+
+    require_end(network, invoice, payment, CANCELED)
+
+
 @with_or_without_the_node
 @pytest.mark.parametrize(("point", "skip", "alone", "together"), CANCEL)
 def test_canceling_survives_death(

@@ -65,6 +65,8 @@ class Node(Datastore):
         self.htlcs: dict[Key, Htlc] = {}
         #: what became of each HTLC: `settled`, or the failure's code
         self.ends: dict[Key, str] = {}
+        #: None: it does not know
+        self.tip: int | None = TIP
 
     def cltv_delta(self) -> int:
         return 34
@@ -74,6 +76,9 @@ class Node(Datastore):
 
     def block_height(self) -> int:
         return TIP
+
+    def tip_height(self) -> int | None:
+        return self.tip
 
     def incoming_htlcs(self) -> list[IncomingHtlc]:
         return [

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from backend import eventually
 from cln_paycodes.core.actions import ActionKind
 from cln_paycodes.core.holds import FINAL_CLTV_BLOCKS, MARGIN_BLOCKS, claim_deadline_height, margin_blocks
 from cln_paycodes.core.states import InvoiceStatus
@@ -175,7 +176,7 @@ def test_node_forgets_an_invoice_before_its_payment_is_given_up(shop: Shop) -> N
     """HTLCs that it offers late would be settled by a node that was told of the invoice."""
     registered(shop)
     shop.restart(with_node=True)
-    shop.plugin.holds.height = DEADLINE
+    shop.node.tip = DEADLINE
     shop.finish()
     known = list(shop.node.listed)
     shop.ask(("1x1x1", 1))
@@ -199,6 +200,22 @@ def test_hold_that_nobody_decides_is_canceled_at_its_deadline(shop: Shop) -> Non
     assert shop.ends() == [UNKNOWN_DETAILS]
     with pytest.raises(IllegalState):
         shop.decide(SETTLE)
+
+
+def test_node_that_catches_up_settles_nothing(shop: Shop) -> None:
+    """It does not know yet how late it is; the decision is kept, and is carried out or given up by the tip."""
+    shop.offer(1, AMOUNT)
+    shop.node.tip = None
+    shop.decide(SETTLE)
+    shop.plugin.engine.start()
+    eventually(lambda: not shop.plugin.engine._driven)
+    meanwhile = (shop.status(), shop.ends(), list(shop.node.listed))
+    shop.node.tip = DEADLINE
+    shop.plugin.engine.wake(shop.row.payment_hash)
+    eventually(lambda: shop.status() is not S.ACCEPTED)
+
+    assert meanwhile == (S.ACCEPTED, ["held"], [])
+    assert shop.status() is S.CANCELED
 
 
 def test_settling_is_refused_from_the_deadline_on(shop: Shop) -> None:

@@ -145,6 +145,11 @@ class Lightningd:
     def block_height(self) -> int:
         return int(self._call("getinfo")["blockheight"])
 
+    def tip_height(self) -> int | None:
+        node = self._call("getinfo")
+        is_behind = "warning_bitcoind_sync" in node or "warning_lightningd_sync" in node
+        return None if is_behind else int(node["blockheight"])
+
     def cltv_delta(self) -> int:
         return self._number_option("cltv-delta")
 

@@ -121,6 +121,9 @@ class Node(Protocol):
 
     def block_height(self) -> int: ...
 
+    def tip_height(self) -> int | None:
+        """The block height once that is the chain's; None while the node is catching up with it."""
+
     def cltv_delta(self) -> int:
         """Blocks that the node asks for between an incoming and an outgoing HTLC (`cltv-delta`)."""
 

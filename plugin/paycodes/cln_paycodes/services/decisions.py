@@ -19,6 +19,10 @@ Who has the money when processes die, by the point that was reached:
     2  books `canceled` (action:begun)         payer                         payer: offered again, failed
     3  HTLCs failed (cancel:failed)            payer                         payer
 
+A payment that is given up after the node was told of its invoice (the deadline came while the node was away, a channel
+is gone) is canceled only when the node has forgotten the invoice: no HTLC that comes late is settled then. While the
+node catches up with the chain nothing is let go, as nobody knows how late it is.
+
 What was answered to `hold-settle` is never lost: it answers when the HTLCs are let go (6).
 """
 
@@ -190,6 +194,8 @@ class Decisions:
         hold = self._holds.find(checkpoint.action_id)
         if self._row(hold).registered and self._is_paid(hold):
             return Next(ActionState.REGISTERED)  # an earlier process died when the node had been told
+        if not self._holds.knows_tip():
+            return Park(wake_after_s=LOOK_S)
         if self._holds.is_too_late(hold):
             return self._give_up(hold, self._too_late(hold))
         if not self._holds.is_attached(hold):
@@ -201,6 +207,8 @@ class Decisions:
         hold = self._holds.find(checkpoint.action_id)
         if self._is_paid(hold):
             return Done()
+        if not self._holds.knows_tip():
+            return Park(wake_after_s=LOOK_S)
         if self._holds.is_too_late(hold):
             return self._give_up(hold, self._too_late(hold))
         if self._holds.is_attached(hold):

@@ -195,6 +195,14 @@ class Holds:
             for part in () if kept is None else kept.parts.values():
                 part.answer(CONTINUE)
 
+    def knows_tip(self) -> bool:
+        """The height is that of the chain; not so while the node catches up, when it was away for some blocks."""
+        height = self._node.tip_height()
+        if height is None:
+            return False
+        self.height = height
+        return True
+
     def is_attached(self, hold: Hold) -> bool:
         """All HTLCs of the payment are kept here."""
         with self._lock:
