@@ -86,10 +86,10 @@ class Mint:
 
     def _may_create(self, row: Invoice) -> bool:
         return (
-            self._creates
+            self._vacancy.take(row.slot)
+            and self._creates
             and self._signer.is_ready
             and len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
-            and self._vacancy.take(row.slot)
         )
 
     def _create(self, row: Invoice, keys: InvoiceKeys) -> Future[Issued]:
@@ -119,7 +119,10 @@ class Mint:
             and not (self._signer.is_ready and not self._vacancy.needs_look(slot))
             and self._preparing.acquire(blocking=False)
         ):
-            self._submit(self._prepare, slot)
+            try:
+                self._submit(self._prepare, slot)
+            except RuntimeError:  # the plugin is stopping: there will be no more
+                self._preparing.release()
 
     def _prepare(self, slot: Slot) -> None:
         try:
