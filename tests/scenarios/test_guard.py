@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -234,4 +234,24 @@ def test_node_lives_though_it_does_not_answer_the_plugin(
     parts = parts_of(sent)
 
     assert len(settled_msat(parts)) <= 1
+    assert guarded.node.is_running()
+
+
+def test_payment_of_the_node_to_itself_is_the_one_that_counts(guarded: Recorded) -> None:
+    """Nobody sees HTLCs of it; what arrives while it is being settled goes back to its payer."""
+    if guarded.node.kind != "regtest":
+        pytest.skip("the stand-in for the node does not pay itself")
+    race = Race(guarded, issued(guarded.network, "eager"))
+    guarded.behave("invoice_payment", "hold")
+    with ThreadPoolExecutor(1) as pool:
+        itself = pool.submit(guarded.node.call, "xpay", race.invoice["bolt11"])
+        race.wait_for_hook()
+        late = race.send(AMOUNT_MSAT)
+        (part,) = parts_of([late])
+        guarded.node.call("recorder-release", hook="invoice_payment", answer={"result": "continue"})
+        paid = itself.result(60)
+
+    assert part["failcodename"] == UNKNOWN_DETAILS
+    assert paid["payment_preimage"]
+    assert listed(guarded.node, race.invoice["label"])["amount_received_msat"] == AMOUNT_MSAT
     assert guarded.node.is_running()

@@ -51,6 +51,7 @@ def row_in(status: InvoiceStatus, amount_msat: int = 1000, *, registered: bool =
         offer_id=None,
         hold=False,
         registered=registered,
+        registered_late=False,
     )
 
 

@@ -8,6 +8,7 @@ answer.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -267,6 +268,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             if slot is None or self._services is None:
                 once()
                 return
+            preimage = bytes.fromhex(request.params["payment"]["preimage"])
+            self._services.desk.note_settling(hashlib.sha256(preimage).digest())
             self._services.timer.after(HOOK_DEADLINE_S, once)
             self._services.payments.intend(slot).add_done_callback(lambda _: self._intended(once))
         except Exception as e:

@@ -70,6 +70,8 @@ class Invoice:
     hold: bool
     #: the node may have it: it was told, or is just about to be (a lazy or held invoice is not at first)
     registered: bool
+    #: it was (or is just about to be) told after the invoice was handed out
+    registered_late: bool
 
     @property
     def slot(self) -> Slot:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -49,10 +50,14 @@ log = logging.getLogger(__name__)
 _S = InvoiceStatus
 
 
+#: Seconds that the node may take to settle a payment of its own to itself.
+SELF_PAYMENT_S = 10.0
+
+
 class _Payment:
     """What the desk knows of the HTLCs of one payment hash."""
 
-    __slots__ = ("known", "let_msat", "lock", "told", "total_msat", "undecided")
+    __slots__ = ("known", "let_msat", "lock", "paid_by_self_at", "told", "total_msat", "undecided")
 
     def __init__(self) -> None:
         #: one part at a time is decided
@@ -67,6 +72,13 @@ class _Payment:
         self.known = False
         #: the node has the invoice, as this process knows
         self.told = False
+        #: by the monotonic clock: the node began to settle a payment of its own, without HTLCs
+        self.paid_by_self_at: float | None = None
+
+    @property
+    def is_paid_by_self(self) -> bool:
+        at = self.paid_by_self_at
+        return at is not None and time.monotonic() - at < SELF_PAYMENT_S
 
     def others_msat(self, key: Key) -> int:
         return sum(amount for other, amount in self.let_msat.items() if other != key)
@@ -132,6 +144,13 @@ class Desk:
         payment = self._payments.setdefault(htlc.payment_hash, _Payment())
         payment.undecided.add(htlc.key)
         self._submit(self._decide, payment, Part(htlc, answer))
+
+    def note_settling(self, payment_hash: bytes) -> None:
+        """The node is about to settle a payment; one whose HTLCs were not seen here it sends to itself."""
+        if payment_hash in self._hashes:
+            payment = self._payments.setdefault(payment_hash.hex(), _Payment())
+            if not payment.let_msat:
+                payment.paid_by_self_at = time.monotonic()
 
     def _may_be_ours(self, payment_hash: bytes) -> bool:
         return payment_hash in self._hashes or self._lost.may_have(payment_hash)
@@ -223,4 +242,6 @@ class Desk:
 
 def _is_complete(payment: _Payment, htlc: Htlc) -> bool:
     """The parts that were let through are all that the payer says there is, without this one."""
-    return payment.others_msat(htlc.key) >= min(htlc.total_msat, payment.total_msat or htlc.total_msat)
+    return payment.is_paid_by_self or payment.others_msat(htlc.key) >= min(
+        htlc.total_msat, payment.total_msat or htlc.total_msat
+    )

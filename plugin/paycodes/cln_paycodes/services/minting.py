@@ -20,7 +20,6 @@ from ..core.labels import Slot
 from ..core.records import Invoice
 from ..errors import NodeRefused, NodeUnknown, describe
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, Issued, Node, Wanted
-from .adoption import is_listed
 from .registry import Registry
 from .signing import Signer
 from .vacancy import Vacancy
@@ -135,10 +134,6 @@ class Mint:
             self._preparing.release()
 
     # --- signing alone ---
-
-    def was_told_at_issue(self, row: Invoice) -> bool:
-        """The node knows the invoices of its code from the start."""
-        return is_listed(self._registry.find(row.paycode_id).terms)
 
     @property
     def can_sign_at_once(self) -> bool:

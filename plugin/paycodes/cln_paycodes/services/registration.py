@@ -46,7 +46,7 @@ class Registration:
 
         Raises NodeRefused, and NodeUnknown when no answer came: it may have it.
         """
-        if row.registered and not row.hold and self._mint.was_told_at_issue(row):
+        if row.registered and not row.registered_late:
             return True
         expiry_s = expiry_s or row.expires_at - self._clock()
         if expiry_s < 1:

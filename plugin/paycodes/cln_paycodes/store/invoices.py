@@ -23,6 +23,9 @@ _COLUMNS = (
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 
+#: Values of `registered`: whether the node was told of an invoice, and when.
+_NOT, _FROM_THE_START, _LATE = 0, 1, 2
+
 #: States in which an invoice was never handed out.
 UNISSUED = frozenset({InvoiceStatus.RESERVED, InvoiceStatus.VOID})
 
@@ -51,7 +54,8 @@ def _record(row: tuple[Any, ...]) -> Invoice:
         description_hashed=bool(description_hashed),
         offer_id=offer_id,
         hold=bool(hold),
-        registered=bool(registered),
+        registered=registered != _NOT,
+        registered_late=registered == _LATE,
     )
 
 
@@ -130,7 +134,7 @@ def open_slots(
     rows = sql.execute(
         "SELECT expires_at, sequence, paycode_id, idx FROM invoices WHERE status = ?"
         " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling') AND expires_at <= ?"
-        " AND (registered = 1 OR expires_at <= ?) AND (expires_at, sequence) > (?, ?)"
+        " AND (registered <> 0 OR expires_at <= ?) AND (expires_at, sequence) > (?, ?)"
         " ORDER BY expires_at, sequence LIMIT ?",
         (str(status), until, now, *after, limit),
     )
@@ -139,7 +143,7 @@ def open_slots(
 
 def newest_issued(sql: Sql) -> Invoice | None:
     """The last invoice that was made, that the node was told of, and that is still open."""
-    return _one(sql, "status = 'issued' AND registered = 1 ORDER BY sequence DESC LIMIT 1")
+    return _one(sql, "status = 'issued' AND registered <> 0 ORDER BY sequence DESC LIMIT 1")
 
 
 def count_open(sql: Sql, status: InvoiceStatus) -> int:
@@ -213,7 +217,7 @@ def insert(
             description,
             description_hashed,
             hold,
-            registered,
+            _FROM_THE_START if registered else _NOT,
         ),
     ).fetchone()
     paycodes.count(
@@ -262,7 +266,9 @@ def change(
 
 def mark_registered(sql: Sql, slot: Slot) -> None:
     """Written before the node is told of a lazy or held invoice."""
-    sql.execute("UPDATE invoices SET registered = 1 WHERE paycode_id = ? AND idx = ?", (slot.paycode_id, slot.index))
+    sql.execute(
+        "UPDATE invoices SET registered = ? WHERE paycode_id = ? AND idx = ?", (_LATE, slot.paycode_id, slot.index)
+    )
 
 
 def open_hashes(sql: Sql) -> list[bytes]:
