@@ -10,6 +10,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,15 @@ __all__ = ["network_options"]
 STEPS = {"devnode": 45, "regtest": 25}
 LIVES = {"devnode": 4, "regtest": 1}
 
-CODES = ("coffee", "tea", "flash")
+CODES: dict[str, dict[str, Any]] = {
+    "coffee": {},
+    "tea": {},
+    "flash": {"expiry": 1},
+    "later": {"issue": "lazy"},
+    "order": {"hold": True},
+}
+#: Codes whose open invoices the node does not know.
+UNLISTED = ("later", "order")
 Key = tuple[str, int]
 
 
@@ -44,10 +53,10 @@ class Life:
         self.directory = directory
         self.chance = random.Random(seed)
         self.ids = {
-            label: self.merchant.call(
-                "paycode-create", label=label, description=label, expiry=1 if label == "flash" else 3600
-            )["paycode_id"]
-            for label in CODES
+            label: self.merchant.call("paycode-create", label=label, description=label, **{"expiry": 3600, **terms})[
+                "paycode_id"
+            ]
+            for label, terms in CODES.items()
         }
         self.running = True
         self.log: list[str] = []
@@ -60,6 +69,8 @@ class Life:
         self.steps: list[tuple[int, Callable[[], None]]] = [
             (8, self.issue),
             (6, self.pay),
+            (2, self.pay_later),
+            (3, self.hold),
             (3, self.lose_notification),
             (3, self.delete),
             (2, self.reconcile),
@@ -85,7 +96,7 @@ class Life:
     def issue(self) -> None:
         if not self.running:
             return
-        label = self.chance.choice(CODES)
+        label = self.chance.choice(list(CODES))
         try:
             answer = self.merchant.call("paycode-invoice", label, 1000)
         except ConnectionLost:
@@ -102,6 +113,40 @@ class Life:
             key = self.chance.choice(sorted(payable))
             self.network.pay(self.handed_out[key])
             self.paid[key] = self.paid.get(key, 0) + 1
+
+    def issued(self, label: str) -> list[Key]:
+        """What may be paid of a code whose invoices the node does not know."""
+        if not self.running:
+            return []
+        return sorted(
+            k for k, status in self.rows().items() if k[0] == label and status == "issued" and k in self.handed_out
+        )
+
+    def pay_later(self) -> None:
+        for key in self.issued("later")[:1]:
+            self.network.pay(self.handed_out[key])
+            self.paid[key] = self.paid.get(key, 0) + 1
+
+    def hold(self) -> None:
+        """The operator, or a death before or after, decides who has the money: never both, never nobody."""
+        for key in self.issued("order")[:1]:
+            payment = self.network.pay_in_background(self.handed_out[key], parts=self.chance.randint(1, 3))
+            poll_until(partial(self.is_held, key), PATIENCE_S, "the payment was not held")
+            self.chance.choice([self.kill_plugin, self.kill_node, self.stop_plugin, lambda: None])()
+            settle = self.running and self.chance.random() < 0.5
+            if self.running:
+                self.decide(key, "hold-settle" if settle else "hold-cancel")
+            assert (payment.exception(60) is None) is settle
+            self.paid[key] = self.paid.get(key, 0) + settle
+
+    def is_held(self, key: Key) -> bool:
+        return self.rows()[key] == "accepted"
+
+    def decide(self, key: Key, method: str) -> None:
+        """What the operator says is done, whatever dies right afterwards."""
+        found = self.merchant.call("listpaycodeinvoices", self.ids[key[0]], key[1])["invoices"]
+        self.merchant.call(method, found[0]["payment_hash"])
+        self.chance.choice([self.kill_plugin, self.kill_node, lambda: None])()
 
     def lose_notification(self) -> None:
         if self.network.supports_faults:
@@ -229,7 +274,8 @@ class Life:
         assert not any(second[name] for name in ("adopted", "confirmed", "reissued", "voided", "missing", "events"))
         assert (self.rows(), self.events()) == (rows, events)
         told = {"paid": "invoice.paid", "expired": "invoice.expired"}
-        assert events == sorted((told[status], key) for key, status in rows.items() if status in told)
+        about_invoices = [event for event in events if not event[0].startswith("hold.")]
+        assert about_invoices == sorted((told[status], key) for key, status in rows.items() if status in told)
         if not self.node_restored:
             allowed = self.deleted if self.network.kind == "devnode" else set()
             assert conflicts <= allowed, (conflicts, allowed)
@@ -244,6 +290,10 @@ class Life:
         wrong = [f"{key}: {status} at the node, {rows.get(key)} here" for key, status in listed.items()
                  if key not in conflicts and rows.get(key) != same[status]]  # fmt: skip
         open_rows = {key for key, status in rows.items() if status in ("reserved", "issued", "paying")}
+        open_rows = {key for key in open_rows if key[0] not in UNLISTED}
+        wrong += [f"{key}: a hold without an end" for key, status in rows.items() if status in ("accepted", "settling")]
+        wrong += [f"{key}: paid to us, {rows[key]} here" for key, count in self.paid.items()
+                  if count and key[0] in UNLISTED and rows.get(key, "paid") != "paid"]  # fmt: skip
         wrong += [f"{key}: open here, not at the node" for key in open_rows - listed.keys() - conflicts]
         return wrong
 
