@@ -120,6 +120,46 @@ def test_calls_share_one_connection_and_are_answered_in_any_order(
     assert len({request["id"] for _, request in requests}) == 20
 
 
+def test_many_calls_are_sent_as_one_and_answered_each(node: SocketNode, connection: Connection) -> None:
+    """Each has its own answer, its own refusal, or learns that the connection was lost."""
+    calls = connection.begin_many("listinvoices", [{"n": number} for number in range(3)], timeout_s=DEADLINE_S)
+    requests = [node.next() for _ in calls]
+    conn = requests[0][0]
+    conn.sendall(_answer(requests[1][1], result="one") + _answer(requests[0][1], error={"code": -1, "message": "no"}))
+    refused = calls[0].exception(DEADLINE_S)
+    conn.shutdown(socket.SHUT_RDWR)
+
+    assert [request["params"] for _, request in requests] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert isinstance(refused, NodeRefused)
+    assert calls[1].result(DEADLINE_S) == "one"
+    assert isinstance(calls[2].exception(DEADLINE_S), NodeUnknown)
+
+
+def test_call_that_no_thread_waits_for_ends_in_time_as_well(node: SocketNode, connection: Connection) -> None:
+    """The reading thread looks for those whose time is up."""
+    call = connection.begin("invoice", {}, timeout_s=0.01)
+    node.next()
+
+    assert isinstance(call.exception(DEADLINE_S), NodeUnknown)
+
+
+def test_batching_is_asked_for_on_each_new_connection(node: SocketNode, path: Path) -> None:
+    """It comes before the first call, and again after the connection was lost."""
+    with closing(Connection(str(path), batching=True)) as connection:
+        for _ in range(2):
+            call = connection.begin("createinvoice", {}, timeout_s=DEADLINE_S)
+            conn, first = node.next()
+            _, second = node.next()
+            conn.shutdown(socket.SHUT_RDWR)
+
+            assert (first["method"], first["params"], second["method"]) == (
+                "batching",
+                {"enable": True},
+                "createinvoice",
+            )
+            assert isinstance(call.exception(DEADLINE_S), NodeUnknown)
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 4096])
 def test_answers_come_in_pieces_of_any_size(
     node: SocketNode, connection: Connection, pool: ThreadPoolExecutor, chunk_bytes: int

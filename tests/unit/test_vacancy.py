@@ -44,7 +44,10 @@ class Around:
         self._taken = {ROOT.invoice(index).payment_hash.hex() for index in taken}
         self._silent = silent
 
-    def begin_search(self, payment_hash: str) -> Future[bool]:
+    def begin_search(self, payment_hashes: list[str]) -> list[Future[bool]]:
+        return list(map(self._search, payment_hashes))
+
+    def _search(self, payment_hash: str) -> Future[bool]:
         self.asked.append(payment_hash)
         answer: Future[bool] = Future()
         self.answers.append(answer)

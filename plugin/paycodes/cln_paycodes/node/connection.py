@@ -77,7 +77,7 @@ class Connection:
 
     def call(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
         """The result; raises NodeRefused with the node's error, NodeUnknown when no answer came in time."""
-        call_id, call = self._begin(method, params, timeout_s)
+        ((call_id, call),) = self._begin(method, [params], timeout_s).items()
         try:
             return call.future.result(timeout_s)
         except FutureTimeout:
@@ -90,37 +90,46 @@ class Connection:
 
         What is to be done with the answer is done in the reading thread, and must be short.
         """
-        return self._begin(method, params, timeout_s)[1].future
+        return self.begin_many(method, [params], timeout_s=timeout_s)[0]
 
-    def _begin(self, method: str, params: dict[str, Any], timeout_s: float | None) -> tuple[str, _Call]:
-        call = _Call(method, timeout_s, time.monotonic())
-        call_id = f"cln-paycodes:{method}#{next(self._ids)}"
-        payload = _request(call_id, method, params)
+    def begin_many(
+        self, method: str, many_params: list[dict[str, Any]], *, timeout_s: float | None
+    ) -> list[Future[Any]]:
+        """The same for many calls, sent as one."""
+        return [call.future for call in self._begin(method, many_params, timeout_s).values()]
+
+    def _begin(self, method: str, many_params: list[dict[str, Any]], timeout_s: float | None) -> dict[str, _Call]:
+        calls, payload, now = {}, b"", time.monotonic()
+        for params in many_params:
+            call_id = f"cln-paycodes:{method}#{next(self._ids)}"
+            calls[call_id] = _Call(method, timeout_s, now)
+            payload += _request(call_id, method, params)
         with self._lock:
-            error, lost = self._send(call_id, call, payload)
+            error, lost = self._send(method, calls, payload)
         _lose(lost)
         if error is not None:
-            call.future.set_exception(error)
-        return call_id, call
+            for call in calls.values():
+                call.future.set_exception(error)
+        return calls
 
-    def _send(self, call_id: str, call: _Call, payload: bytes) -> tuple[NodeUnknown | None, list[_Call]]:
-        """Why it was not sent, and the calls that were under way on a connection that is now lost."""
+    def _send(self, method: str, calls: dict[str, _Call], payload: bytes) -> tuple[NodeUnknown | None, list[_Call]]:
+        """Why they were not sent, and the calls that were under way on a connection that is now lost."""
         if self._closed:
-            return NodeUnknown(f"{call.method} was not sent: the plugin is stopping"), []
+            return NodeUnknown(f"{method} was not sent: the plugin is stopping"), []
         try:
-            if self._sock is None:
-                self._connect()
-            assert self._sock is not None
-            self._pending[call_id] = call
-            self._sock.sendall(payload)
+            sock = self._sock or self._connect()
         except OSError as e:
-            self._pending.pop(call_id, None)
-            error = NodeUnknown(f"the node's socket failed on {call.method} ({e}): ask it again")
+            error = NodeUnknown(f"the node's socket failed on {method} ({e}): ask it again")
             error.__cause__ = e
             return error, self._drop()
+        self._pending.update(calls)
+        try:
+            sock.sendall(payload)
+        except OSError:
+            return None, self._drop()  # these calls among them: how much of them was sent is not known
         return None, []
 
-    def _connect(self) -> None:
+    def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _connect_unix(sock, self._path)
@@ -133,6 +142,7 @@ class Connection:
             raise
         self._sock = sock
         threading.Thread(target=self._read, args=(sock,), name="paycodes-node", daemon=True).start()
+        return sock
 
     def _read(self, sock: socket.socket) -> None:
         """Hand every answer to the call that waits for it, until the connection ends."""

@@ -90,9 +90,9 @@ class Vacancy:
             wanted = [Slot(slot.paycode_id, index) for index in range(start, end)]
             self._asked.update(dict.fromkeys(wanted, self._monotonic()))
         root = self._registry.root(paycode)
-        for ahead in wanted:
-            looking = self._node.begin_search(root.invoice(ahead.index).payment_hash.hex())
-            looking.add_done_callback(partial(self._looked, ahead))
+        searches = self._node.begin_search([root.invoice(ahead.index).payment_hash.hex() for ahead in wanted])
+        for ahead, search in zip(wanted, searches, strict=True):
+            search.add_done_callback(partial(self._looked, ahead))
 
     def _looked(self, slot: Slot, looking: Future[bool]) -> None:
         error = looking.exception()
