@@ -10,7 +10,8 @@ from backend import eventually
 from cln_paycodes.core.actions import ActionKind
 from cln_paycodes.core.holds import FINAL_CLTV_BLOCKS, MARGIN_BLOCKS, claim_deadline_height, margin_blocks
 from cln_paycodes.core.states import InvoiceStatus
-from cln_paycodes.errors import ActionUnderWay, IllegalState, UnknownInvoice
+from cln_paycodes.errors import ActionUnderWay, IllegalState, SidecarUnavailable, UnknownInvoice
+from cln_paycodes.services.decisions import LOOK_S
 from cln_paycodes.services.holds import INCOMPLETE_S
 from holding import AMOUNT, TIP, UNKNOWN_DETAILS, Shop
 
@@ -200,6 +201,25 @@ def test_hold_that_nobody_decides_is_canceled_at_its_deadline(shop: Shop) -> Non
     assert shop.ends() == [UNKNOWN_DETAILS]
     with pytest.raises(IllegalState):
         shop.decide(SETTLE)
+
+
+def test_sidecar_that_cannot_be_read_delays_the_look_at_holds(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline that nobody looks at would cost the channel: the next look is a second later, not a block."""
+    shop.offer(1, AMOUNT)
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.plugin.store, "read", unreadable)
+        shop.plugin.decisions.on_block(DEADLINE)
+    before = shop.status()
+    shop.plugin.timer.pass_time(LOOK_S)
+    shop.finish()
+
+    assert before is S.ACCEPTED
+    assert shop.status() is S.CANCELED
+    assert shop.ends() == [UNKNOWN_DETAILS]
+
+
+def unreadable(_: object) -> None:
+    raise SidecarUnavailable("the sidecar cannot be read")
 
 
 def test_node_that_catches_up_settles_nothing(shop: Shop) -> None:

@@ -169,24 +169,30 @@ class Decisions:
         self._submit(self._watch)
 
     def _watch(self) -> None:
-        waiting = False
-        for hold in self._holds.pending():
-            if hold.status is not _S.ACCEPTED:
-                continue
-            try:
-                if self._holds.is_too_late(hold):
-                    self.cancel(hold.payment_hash, f"nobody decided before block {hold.claim_deadline_height}")
-                elif not self._holds.is_attached(hold):
-                    waiting = True
-                    if self._holds.is_lost(hold):
-                        self.cancel(hold.payment_hash, _LOST)
-            except ActionUnderWay:
-                self._engine.wake(hold.payment_hash)
-            except PaycodesError as e:
-                log.warning("%s is looked at again: %s", hold.slot.label, e)
-                waiting = True
+        waiting = True
+        try:
+            undecided = [hold for hold in self._holds.pending() if hold.status is _S.ACCEPTED]
+            waiting = bool([hold for hold in undecided if self._is_unaccounted(hold)])
+        except PaycodesError as e:
+            log.warning("held payments are looked at again: %s", e)
         if waiting:
             self._timer.after(LOOK_S, partial(self._submit, self._watch))
+
+    def _is_unaccounted(self, hold: Hold) -> bool:
+        """Its HTLCs are not all here, or nobody could say: look again soon. What is over is canceled."""
+        try:
+            if self._holds.is_too_late(hold):
+                self.cancel(hold.payment_hash, f"nobody decided before block {hold.claim_deadline_height}")
+            elif not self._holds.is_attached(hold):
+                if self._holds.is_lost(hold):
+                    self.cancel(hold.payment_hash, _LOST)
+                return True
+        except ActionUnderWay:
+            self._engine.wake(hold.payment_hash)
+        except PaycodesError as e:
+            log.warning("%s is looked at again: %s", hold.slot.label, e)
+            return True
+        return False
 
     # --- settling, step by step ---
 
