@@ -20,7 +20,7 @@ from ..core.labels import Slot
 from ..core.records import Invoice
 from ..errors import NodeRefused, NodeUnknown, describe
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, Issued, Node, Wanted
-from .registry import Registry
+from .registry import INDEX_BLOCK, Registry
 from .signing import Signer
 from .vacancy import Vacancy
 
@@ -127,6 +127,7 @@ class Mint:
         try:
             self._signer.prepare()
             self._creates = self._creates and self._signer.is_exact
+            self._registry.reserve_index_block(slot.paycode_id, left=INDEX_BLOCK // 2)
             self._vacancy.look_ahead(slot)
         except Exception as e:
             log.debug("invoices are made one by one for now: %s", describe(e))

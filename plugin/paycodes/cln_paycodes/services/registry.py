@@ -223,15 +223,16 @@ class Registry:
                 left += not self._mirror(paycode, reserved_index=reserved).mirrored
             return left
 
-    def reserve_index_block(self, paycode_id: str) -> None:
-        """Have the node remember that the next block of indexes may have been handed out.
+    def reserve_index_block(self, paycode_id: str, *, left: int = 0) -> None:
+        """Have the node remember that the next block of indexes may have been handed out, once no more than `left` of
+        the last one are.
 
         A node that does not take it is no reason to refuse an eager invoice: the node's own list remembers that
         index.
         """
         with self._lock:
             paycode = self.find(paycode_id)
-            if paycode.next_index >= paycode.reserved_index:
+            if paycode.next_index + left >= paycode.reserved_index:
                 self._mirror(paycode, reserved_index=paycode.next_index + INDEX_BLOCK)
 
     @property
