@@ -120,21 +120,6 @@ def test_calls_share_one_connection_and_are_answered_in_any_order(
     assert len({request["id"] for _, request in requests}) == 20
 
 
-def test_many_calls_are_sent_as_one_and_answered_each(node: SocketNode, connection: Connection) -> None:
-    """Each has its own answer, its own refusal, or learns that the connection was lost."""
-    calls = connection.begin_many("listinvoices", [{"n": number} for number in range(3)], timeout_s=DEADLINE_S)
-    requests = [node.next() for _ in calls]
-    conn = requests[0][0]
-    conn.sendall(_answer(requests[1][1], result="one") + _answer(requests[0][1], error={"code": -1, "message": "no"}))
-    refused = calls[0].exception(DEADLINE_S)
-    conn.shutdown(socket.SHUT_RDWR)
-
-    assert [request["params"] for _, request in requests] == [{"n": 0}, {"n": 1}, {"n": 2}]
-    assert isinstance(refused, NodeRefused)
-    assert calls[1].result(DEADLINE_S) == "one"
-    assert isinstance(calls[2].exception(DEADLINE_S), NodeUnknown)
-
-
 def test_call_that_no_thread_waits_for_ends_in_time_as_well(node: SocketNode, connection: Connection) -> None:
     """The reading thread looks for those whose time is up."""
     call = connection.begin("invoice", {}, timeout_s=0.01)

@@ -77,7 +77,7 @@ class Connection:
 
     def call(self, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
         """The result; raises NodeRefused with the node's error, NodeUnknown when no answer came in time."""
-        ((call_id, call),) = self._begin(method, [params], timeout_s).items()
+        call_id, call = self._begin(method, params, timeout_s)
         try:
             return call.future.result(timeout_s)
         except FutureTimeout:
@@ -90,30 +90,21 @@ class Connection:
 
         What is to be done with the answer is done in the reading thread, and must be short.
         """
-        return self.begin_many(method, [params], timeout_s=timeout_s)[0]
+        return self._begin(method, params, timeout_s)[1].future
 
-    def begin_many(
-        self, method: str, many_params: list[dict[str, Any]], *, timeout_s: float | None
-    ) -> list[Future[Any]]:
-        """The same for many calls, sent as one."""
-        return [call.future for call in self._begin(method, many_params, timeout_s).values()]
-
-    def _begin(self, method: str, many_params: list[dict[str, Any]], timeout_s: float | None) -> dict[str, _Call]:
-        calls, payload, now = {}, b"", time.monotonic()
-        for params in many_params:
-            call_id = f"cln-paycodes:{method}#{next(self._ids)}"
-            calls[call_id] = _Call(method, timeout_s, now)
-            payload += _request(call_id, method, params)
+    def _begin(self, method: str, params: dict[str, Any], timeout_s: float | None) -> tuple[str, _Call]:
+        call_id = f"cln-paycodes:{method}#{next(self._ids)}"
+        call = _Call(method, timeout_s, time.monotonic())
+        payload = _request(call_id, method, params)
         with self._lock:
-            error, lost = self._send(method, calls, payload)
+            error, lost = self._send(method, call_id, call, payload)
         _lose(lost)
         if error is not None:
-            for call in calls.values():
-                call.future.set_exception(error)
-        return calls
+            call.future.set_exception(error)
+        return call_id, call
 
-    def _send(self, method: str, calls: dict[str, _Call], payload: bytes) -> tuple[NodeUnknown | None, list[_Call]]:
-        """Why they were not sent, and the calls that were under way on a connection that is now lost."""
+    def _send(self, method: str, call_id: str, call: _Call, payload: bytes) -> tuple[NodeUnknown | None, list[_Call]]:
+        """Why it was not sent, and the calls that were under way on a connection that is now lost."""
         if self._closed:
             return NodeUnknown(f"{method} was not sent: the plugin is stopping"), []
         try:
@@ -122,11 +113,11 @@ class Connection:
             error = NodeUnknown(f"the node's socket failed on {method} ({e}): ask it again")
             error.__cause__ = e
             return error, self._drop()
-        self._pending.update(calls)
+        self._pending[call_id] = call
         try:
             sock.sendall(payload)
         except OSError:
-            return None, self._drop()  # these calls among them: how much of them was sent is not known
+            return None, self._drop()  # this call among them: how much of it was sent is not known
         return None, []
 
     def _connect(self) -> socket.socket:

@@ -191,10 +191,9 @@ class Lightningd:
         params = {"invstring": bolt11, "label": label, "preimage": preimage.hex()}
         return then(self._batched.begin("createinvoice", params, timeout_s=self._timeout_s), _issued)
 
-    def begin_search(self, payment_hashes: list[str]) -> list[Future[bool]]:
-        wanted = [{"payment_hash": payment_hash} for payment_hash in payment_hashes]
-        searches = self._connection.begin_many("listinvoices", wanted, timeout_s=self._timeout_s)
-        return [then(search, lambda answer: bool(answer["invoices"])) for search in searches]
+    def begin_search(self, payment_hash: str) -> Future[bool]:
+        search = self._batched.begin("listinvoices", {"payment_hash": payment_hash}, timeout_s=self._timeout_s)
+        return then(search, lambda answer: bool(answer["invoices"]))
 
     def begin_signature(self, bolt11: str) -> Future[str]:
         params = {"invstring": bolt11}

@@ -141,8 +141,8 @@ class Node(Protocol):
         NEVER with a payment hash that the node has under another label: that ends lightningd.
         """
 
-    def begin_search(self, payment_hashes: list[str]) -> list[Future[bool]]:
-        """Of each hash whether the node has an invoice with it; asked for as one."""
+    def begin_search(self, payment_hash: str) -> Future[bool]:
+        """Whether the node has an invoice with this hash."""
 
     def begin_signature(self, bolt11: str) -> Future[str]:
         """The invoice with the node's signature; the node does not store it."""

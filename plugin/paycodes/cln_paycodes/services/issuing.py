@@ -92,6 +92,8 @@ class _Order:
     future: Future[Invoice] = field(default_factory=promise)
     #: the node must remember that the index may be handed out
     strict: bool = True
+    #: its row was made for it
+    is_new: bool = False
 
 
 class _NeedsIndexBlock(Exception):
@@ -169,7 +171,7 @@ class Issuing:
             crash.point("issue:reserved")
             row = taking.result()
             if row.status is _S.RESERVED:
-                self._drive(row, is_new=row.idempotency_key is None).add_done_callback(partial(self._driven, order))
+                self._drive(row, is_new=order.is_new).add_done_callback(partial(self._driven, order))
             else:
                 order.future.set_result(row)
 
@@ -197,6 +199,7 @@ class Issuing:
         if order.strict and paycode.next_index >= paycode.reserved_index:
             raise _NeedsIndexBlock
         slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
+        order.is_new = True
         return invoices.insert(
             tx,
             slot,
@@ -242,7 +245,7 @@ class Issuing:
             if now_row.status is not _S.RESERVED:
                 outcome.set_result(now_row)  # it was brought there before this one took the slot
             elif row.registered:
-                self._mint.begin(row).add_done_callback(partial(self._called, row, outcome))
+                self._mint.begin(row, is_new=is_new).add_done_callback(partial(self._called, row, outcome))
             elif self._mint.can_sign_at_once:
                 self._begin_signature(row, outcome)
             else:
@@ -274,7 +277,7 @@ class Issuing:
         try:
             if not isinstance(error, NodeUnknown):
                 raise error
-            answer = self._mint.begin(row).result()
+            answer = self._mint.begin(row, is_new=False).result()
         except NodeRefused as e:
             if e.node_code in _TAKEN:
                 outcome.set_result(self._take_over(row))

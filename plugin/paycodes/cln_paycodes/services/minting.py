@@ -1,8 +1,20 @@
 """The node's part of an invoice: it makes one that it lists, or signs one that it does not know.
 
 The node's own `invoice` takes two turns of its loop and a commit for each invoice. `createinvoice`, of a string that is
-made here, takes one turn, and on a connection with `batching` those that arrive together share a commit. Both list the
-same invoice; the second may only be called for an index that is certainly free (`vacancy`).
+made here, takes one turn, and on a connection with `batching` those that arrive together share a commit: with several
+callers at a time it is quicker. But `createinvoice` with a payment hash that the node has, under another label, ends
+lightningd (v26.06: the insert breaks a UNIQUE constraint, `wallet/invoices.c`). Under our own label it is harmless: the
+label is looked for first, and the answer is 900. So it is called for an index once, right after it was taken, and only
+when all of this holds:
+
+1. The code's root key was derived from this node's secret. An imported one is known elsewhere, and whoever has it may
+   make the same invoices under labels of his own.
+2. The index has never been handed out: none is used twice, whichever sidecar or backup this one is. So the preimage has
+   not left this process, in which it is made.
+3. The node was asked for the payment hash, and its answer, that it has no invoice with it, has just arrived.
+
+Between 3 and the call only someone who knows the preimage could bring the hash into the node; by 1 and 2 nobody does,
+unless an operator derives it by hand with `makesecret`, and uses it in that very moment.
 """
 
 from __future__ import annotations
@@ -16,15 +28,16 @@ from functools import partial
 from ..chaining import promise
 from ..core.bolt11 import DESCRIPTION_MAX_BYTES
 from ..core.keys import InvoiceKeys
-from ..core.labels import Slot
 from ..core.records import Invoice
 from ..errors import NodeRefused, NodeUnknown, describe
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, Issued, Node, Wanted
-from .registry import INDEX_BLOCK, Registry
+from .registry import Registry
 from .signing import Signer
-from .vacancy import Vacancy
 
 log = logging.getLogger(__name__)
+
+#: Invoices that are being made at a time from which on `createinvoice` is the quicker way.
+_MANY = 3
 
 
 class Mint:
@@ -41,20 +54,32 @@ class Mint:
         self._node = node
         self._registry = registry
         self._signer = signer
-        self._vacancy = Vacancy(node, registry)
         self._clock = clock
         self._submit = submit
         self._preparing = threading.Lock()
         #: until the node refuses it
         self._creates = True
+        #: invoices that are being made
+        self._under_way = 0
+        self._counting = threading.Lock()
 
-    def begin(self, row: Invoice) -> Future[Issued]:
-        """Have the node make and list the invoice of a row, the quickest way that is safe."""
+    def begin(self, row: Invoice, *, is_new: bool) -> Future[Issued]:
+        """Have the node make and list the invoice of a row, the quickest way that is safe.
+
+        `is_new`: its index was taken just now, and nothing was done with it yet.
+        """
         keys = self._keys(row)
-        self._prepare_for_more(row.slot)
-        if self._may_create(row):
-            return self._create(row, keys)
-        return self._invoice(row, keys, max(1, row.expires_at - self._clock()))
+        self._count(+1)
+        if is_new and self._may_create(row):
+            made = self._create_if_free(row, keys)
+        else:
+            made = self._invoice(row, keys, max(1, row.expires_at - self._clock()))
+        made.add_done_callback(lambda _: self._count(-1))
+        return made
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._under_way += more
 
     def make(self, row: Invoice, *, expiry_s: int | None = None) -> Issued:
         """Have the node list an invoice that may have been handed out, for as long as its string says or for
@@ -84,19 +109,34 @@ class Mint:
     # --- the quick way ---
 
     def _may_create(self, row: Invoice) -> bool:
-        return (
-            self._vacancy.take(row.slot)
-            and self._creates
-            and self._signer.is_ready
-            and len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
-        )
+        if not self._creates or self._under_way < _MANY:
+            return False
+        if not self._signer.is_ready:
+            self._prepare_for_more()
+            return False
+        is_short = len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
+        return is_short and self._registry.is_derived(row.paycode_id)
 
-    def _create(self, row: Invoice, keys: InvoiceKeys) -> Future[Issued]:
-        draft = self._signer.draft(row, keys, tells_text=True)
+    def _create_if_free(self, row: Invoice, keys: InvoiceKeys) -> Future[Issued]:
         made: Future[Issued] = promise()
+        searching = self._node.begin_search(row.payment_hash)
+        searching.add_done_callback(partial(self._searched, row, keys, made))
+        return made
+
+    def _searched(self, row: Invoice, keys: InvoiceKeys, made: Future[Issued], searching: Future[bool]) -> None:
+        try:
+            is_free = searching.exception() is None and not searching.result()
+            if is_free and self._signer.is_ready:
+                self._create(row, keys, made)
+            else:
+                _pass_on(self._invoice(row, keys, max(1, row.expires_at - self._clock())), made)
+        except BaseException as e:
+            made.set_exception(e)
+
+    def _create(self, row: Invoice, keys: InvoiceKeys, made: Future[Issued]) -> None:
+        draft = self._signer.draft(row, keys, tells_text=True)
         creating = self._node.begin_creation(draft, label=row.label, preimage=keys.preimage)
         creating.add_done_callback(partial(self._created, row, keys, made))
-        return made
 
     def _created(self, row: Invoice, keys: InvoiceKeys, made: Future[Issued], creating: Future[Issued]) -> None:
         error = creating.exception()
@@ -111,24 +151,18 @@ class Mint:
         else:
             made.set_exception(error)
 
-    def _prepare_for_more(self, slot: Slot) -> None:
+    def _prepare_for_more(self) -> None:
         """Find out what makes the next invoices quick, without waiting for it."""
-        if (
-            self._creates
-            and not (self._signer.is_ready and not self._vacancy.needs_look(slot))
-            and self._preparing.acquire(blocking=False)
-        ):
+        if self._preparing.acquire(blocking=False):
             try:
-                self._submit(self._prepare, slot)
+                self._submit(self._prepare)
             except RuntimeError:  # the plugin is stopping: there will be no more
                 self._preparing.release()
 
-    def _prepare(self, slot: Slot) -> None:
+    def _prepare(self) -> None:
         try:
             self._signer.prepare()
             self._creates = self._creates and self._signer.is_exact
-            self._registry.reserve_index_block(slot.paycode_id, left=INDEX_BLOCK // 2)
-            self._vacancy.look_ahead(slot)
         except Exception as e:
             log.debug("invoices are made one by one for now: %s", describe(e))
         finally:

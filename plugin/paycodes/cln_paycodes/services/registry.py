@@ -72,6 +72,7 @@ class Registry:
         self._skipped = skipped
         self._lock = threading.Lock()
         self._roots: dict[str, RootKey] = {}
+        self._derived: dict[str, bool] = {}
         #: a run of `reconcile` has shown, since the plugin started, which indexes were handed out
         self._indexes_known = threading.Event()
 
@@ -99,6 +100,13 @@ class Registry:
             paycode = self._store.read(lambda sql: paycodes.by_id(sql, paycode_id))
             root = None if paycode is None else self.root(paycode)
         return root
+
+    def is_derived(self, paycode_id: str) -> bool:
+        """The code has its key from this node's secret: nobody else knows it."""
+        derived = self._derived.get(paycode_id)
+        if derived is None:
+            derived = self._derived[paycode_id] = self.find(paycode_id).sealed_root is None
+        return derived
 
     # --- making and changing ---
 
