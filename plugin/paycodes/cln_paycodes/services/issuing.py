@@ -2,7 +2,7 @@
 
 1. intent    the index is taken and the row is `reserved`, durable, before the node is asked
 2. call      the node's `invoice` with our label and preimage: of identical calls exactly one wins (900, 901); for a
-             lazy or held code its `signinvoice`, which leaves nothing behind
+             lazy or held code its `signinvoice`, which leaves nothing behind, so that 1 need not be durable then
 3. outcome   `issued` with the node's string; `void` when it refused; still `reserved` when no answer came
 
 Because a repeated call is harmless, every doubt about step 2 or 3 is ended by calling again, never by assuming: here
@@ -89,6 +89,8 @@ class _Order:
 
     selector: str
     request: Request
+    #: its row is on disk before anything else
+    durable: bool
     future: Future[Invoice] = field(default_factory=promise)
     #: the node must remember that the index may be handed out
     strict: bool = True
@@ -98,6 +100,10 @@ class _Order:
 
 class _NeedsIndexBlock(Exception):
     """The node does not remember yet that the next index of this code may be handed out."""
+
+
+class _NeedsDisk(Exception):
+    """The row has to be on disk before the node is asked."""
 
 
 class IndexTaken(Exception):
@@ -123,6 +129,8 @@ class Issuing:
         self._clock = clock
         self._lock = threading.Lock()
         self._under_way: dict[Slot, Future[Invoice]] = {}
+        #: by which lazy and held codes were asked for
+        self._unlisted: set[str] = set()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="paycodes-issue")
 
     def close(self) -> None:
@@ -130,7 +138,7 @@ class Issuing:
 
     def issue(self, selector: str, request: Request) -> Future[Invoice]:
         """A fresh invoice, or the one that the same `idempotency_key` got, once nothing can undo it."""
-        order = _Order(selector, request)
+        order = _Order(selector, request, durable=selector not in self._unlisted)
         if self._registry.indexes_known:
             self._reserve(order)
         else:
@@ -155,7 +163,8 @@ class Issuing:
 
     def _reserve(self, order: _Order) -> None:
         """Get the row of this request: an existing one of the same key, or a new one in state `reserved`."""
-        self._store.submit(partial(self._take_index, order=order)).add_done_callback(partial(self._reserved, order))
+        taking = self._store.submit(partial(self._take_index, order=order), durable=order.durable)
+        taking.add_done_callback(partial(self._reserved, order))
 
     def _reserve_at_start(self, order: _Order) -> None:
         order.selector = self._registry.find_to_issue(order.selector).paycode_id
@@ -165,6 +174,9 @@ class Issuing:
         error = taking.exception()
         if isinstance(error, _NeedsIndexBlock):
             self._in_thread(order.future, partial(self._reserve_in_new_block, order))
+        elif isinstance(error, _NeedsDisk):
+            order.durable = True
+            self._reserve(order)
         elif error is not None:
             order.future.set_exception(error)
         else:
@@ -196,6 +208,7 @@ class Issuing:
             if row is not None:
                 return _same_request(row, request)
         _require_terms(paycode, request)
+        self._require_disk(order, paycode)
         if order.strict and paycode.next_index >= paycode.reserved_index:
             raise _NeedsIndexBlock
         slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
@@ -217,6 +230,16 @@ class Issuing:
             hold=paycode.terms.hold,
             registered=is_listed(paycode.terms),
         )
+
+    def _require_disk(self, order: _Order, paycode: Paycode) -> None:
+        """The node is told of an eager invoice: its row is durable before. That of a lazy or held one may wait for its
+        string, without which there is nothing that a crash could lose.
+        """
+        if not is_listed(paycode.terms):
+            self._unlisted.add(order.selector)
+        elif not order.durable:
+            self._unlisted.discard(order.selector)
+            raise _NeedsDisk
 
     # --- call and outcome ---
 
