@@ -41,7 +41,8 @@ MANIFEST = {
         {"name": "recorder-emit", "usage": "what"},
         {"name": "recorder-progress", "usage": ""},
     ],
-    "hooks": [{"name": "invoice_payment"}, {"name": "htlc_accepted"}],
+    # Where both are loaded, paycodes has been asked when this one takes its time.
+    "hooks": [{"name": "invoice_payment", "after": ["paycodes.py"]}, {"name": "htlc_accepted"}],
     "subscriptions": TOPICS + (["shutdown"] if os.environ.get("RECORDER_SHUTDOWN") else []),
     "cancheck": "RECORDER_CANCHECK" in os.environ,
     "notifications": [{"method": "recorder_custom"}],

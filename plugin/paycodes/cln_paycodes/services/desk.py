@@ -146,7 +146,10 @@ class Desk:
         self._submit(self._decide, payment, Part(htlc, answer))
 
     def note_settling(self, payment_hash: bytes) -> None:
-        """The node is about to settle a payment; one whose HTLCs were not seen here it sends to itself."""
+        """The node is about to settle a payment; one whose HTLCs were not seen here it sends to itself.
+
+        That is known once `invoice_payment` asks this plugin, not while it asks others first.
+        """
         if payment_hash in self._hashes:
             payment = self._payments.setdefault(payment_hash.hex(), _Payment())
             if not payment.let_msat:
