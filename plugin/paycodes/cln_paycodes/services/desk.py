@@ -80,9 +80,6 @@ class _Payment:
         at = self.paid_by_self_at
         return at is not None and time.monotonic() - at < SELF_PAYMENT_S
 
-    def others_msat(self, key: Key) -> int:
-        return sum(amount for other, amount in self.let_msat.items() if other != key)
-
     def let(self, htlc: Htlc) -> None:
         self.undecided.discard(htlc.key)
         self.let_msat[htlc.key] = htlc.amount_msat
@@ -168,8 +165,8 @@ class Desk:
             except Exception as e:
                 log.error("an HTLC of ours is left to the node: %s", describe(e))
                 decision = self._left_to_node(payment, part)
-        if decision is not None:
-            part.answer(decision)
+            if decision is not None:
+                part.answer(decision)
 
     @staticmethod
     def _left_to_node(payment: _Payment, part: Part) -> Mapping[str, str]:
@@ -244,7 +241,13 @@ class Desk:
 
 
 def _is_complete(payment: _Payment, htlc: Htlc) -> bool:
-    """The parts that were let through are all that the payer says there is, without this one."""
-    return payment.is_paid_by_self or payment.others_msat(htlc.key) >= min(
-        htlc.total_msat, payment.total_msat or htlc.total_msat
-    )
+    """The parts that were let through do not need this one, or with it one of them would not be needed.
+
+    The node may take them in any order, as other plugins may be asked after this one: with a part too many it would be
+    complete before the last of them comes.
+    """
+    if payment.is_paid_by_self:
+        return True
+    amounts = [amount for key, amount in payment.let_msat.items() if key != htlc.key] + [htlc.amount_msat]
+    total_msat = min(htlc.total_msat, payment.total_msat or htlc.total_msat)
+    return sum(amounts) - min(amounts) >= total_msat
