@@ -48,7 +48,6 @@ from .store.store import Store
 
 log = logging.getLogger(__name__)
 
-
 #: Runs a job with its arguments on a thread that may call the node.
 Submit = Callable[..., None]
 

@@ -29,3 +29,16 @@ def then(first: Future[S], convert: Callable[[S], T]) -> Future[T]:
 
     first.add_done_callback(done)
     return second
+
+
+def pass_on(first: Future[S], second: Future[S]) -> None:
+    """Have what becomes of the first one, result or error, become of the second."""
+
+    def done(finished: Future[S]) -> None:
+        error = finished.exception()
+        if error is None:
+            second.set_result(finished.result())
+        else:
+            second.set_exception(error)
+
+    first.add_done_callback(done)

@@ -8,8 +8,8 @@
     does not have yet (lazy)
 
 The guard protects against duplicate payments. Parts that are let through are remembered until the invoice is at its
-end; once they make up what the payer says the payment is (`total_msat`), further ones are failed, as the node
-is not to see a second complete payment of an invoice while it settles the first. What was let through before the
+end; one with which they would be more than it takes to be what the payer says the payment is (`total_msat`) is failed,
+as the node is not to see more of an invoice while it settles a complete payment. What was let through before the
 plugin or the node was started is asked of the node, whose channels remember every HTLC that is undecided; and so it is
 before any part is failed, because a payment that failed in the meantime may honestly be tried again.
 """
@@ -48,7 +48,6 @@ from .registration import Registration
 log = logging.getLogger(__name__)
 
 _S = InvoiceStatus
-
 
 #: Seconds that the node may take to settle a payment of its own to itself.
 SELF_PAYMENT_S = 10.0
@@ -215,7 +214,7 @@ class Desk:
     def _is_surplus(self, payment: _Payment, htlc: Htlc) -> bool:
         if not payment.known:
             self._look_back(payment, htlc)
-        if not _is_complete(payment, htlc):
+        if not _is_one_too_many(payment, htlc):
             return False
         try:
             at_node = undecided(self._node.incoming_htlcs())
@@ -223,7 +222,7 @@ class Desk:
             log.warning("an HTLC is taken for surplus, as the node cannot be asked: %s", e)
             return True
         payment.replace_let(at_node.get(htlc.payment_hash, {}))
-        return _is_complete(payment, htlc)
+        return _is_one_too_many(payment, htlc)
 
     def _look_back(self, payment: _Payment, htlc: Htlc) -> None:
         try:
@@ -240,7 +239,7 @@ class Desk:
         return self._before.get(payment_hash, {})
 
 
-def _is_complete(payment: _Payment, htlc: Htlc) -> bool:
+def _is_one_too_many(payment: _Payment, htlc: Htlc) -> bool:
     """The parts that were let through do not need this one, or with it one of them would not be needed.
 
     The node may take them in any order, as other plugins may be asked after this one: with a part too many it would be

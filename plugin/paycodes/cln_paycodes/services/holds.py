@@ -225,10 +225,10 @@ class Holds:
     # --- the books ---
 
     def find(self, payment_hash: str) -> Hold:
-        hold = self._store.read(partial(holds.by_hash, payment_hash=payment_hash))
-        if hold is None:
+        found = self.listed(payment_hash)
+        if not found:
             raise UnknownInvoice(f"no held payment has the payment hash {payment_hash}: see listholds")
-        return hold
+        return found[0]
 
     def listed(self, payment_hash: str | None) -> list[Hold]:
         """One hold whatever became of it, if there is such a one, or all that are not at their end."""

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 from .. import crash
-from ..chaining import promise
+from ..chaining import pass_on, promise
 from ..core.labels import Slot
 from ..core.records import Invoice, Paycode
 from ..core.states import InvoiceStatus
@@ -193,13 +193,10 @@ class Issuing:
         self._reserve(order)
 
     def _driven(self, order: _Order, driving: Future[Invoice]) -> None:
-        error = driving.exception()
-        if isinstance(error, IndexTaken):
+        if isinstance(driving.exception(), IndexTaken):
             self._reserve(order)
-        elif error is not None:
-            order.future.set_exception(error)
         else:
-            order.future.set_result(driving.result())
+            pass_on(driving, order.future)
 
     def _take_index(self, tx: Transaction, order: _Order) -> Invoice:
         request, paycode = order.request, find(tx, order.selector)

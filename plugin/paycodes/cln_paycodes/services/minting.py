@@ -25,7 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from ..chaining import promise
+from ..chaining import pass_on, promise
 from ..core.bolt11 import DESCRIPTION_MAX_BYTES
 from ..core.keys import InvoiceKeys
 from ..core.records import Invoice
@@ -73,7 +73,7 @@ class Mint:
         if is_new and self._may_create(row):
             made = self._create_if_free(row, keys)
         else:
-            made = self._invoice(row, keys, max(1, row.expires_at - self._clock()))
+            made = self._invoice(row, keys, self._left_s(row))
         made.add_done_callback(lambda _: self._count(-1))
         return made
 
@@ -85,11 +85,15 @@ class Mint:
         """Have the node list an invoice that may have been handed out, for as long as its string says or for
         `expiry_s`, and wait for it; a connection lost on the way is tried once more (a repeat is harmless).
         """
-        begin = partial(self._invoice, row, self._keys(row), expiry_s or max(1, row.expires_at - self._clock()))
+        begin = partial(self._invoice, row, self._keys(row), expiry_s or self._left_s(row))
         try:
             return begin().result()
         except NodeUnknown:
             return begin().result()
+
+    def _left_s(self, row: Invoice) -> int:
+        """Seconds for which the invoice is to be payable from now on."""
+        return max(1, row.expires_at - self._clock())
 
     def _invoice(self, row: Invoice, keys: InvoiceKeys, expiry_s: int) -> Future[Issued]:
         description = row.description
@@ -129,7 +133,7 @@ class Mint:
             if is_free and self._signer.is_ready:
                 self._create(row, keys, made)
             else:
-                _pass_on(self._invoice(row, keys, max(1, row.expires_at - self._clock())), made)
+                pass_on(self._invoice(row, keys, self._left_s(row)), made)
         except BaseException as e:
             made.set_exception(e)
 
@@ -147,7 +151,7 @@ class Mint:
             if self._creates:
                 log.info("invoices are made one by one: %s", error)
             self._creates = False
-            _pass_on(self._invoice(row, keys, max(1, row.expires_at - self._clock())), made)
+            pass_on(self._invoice(row, keys, self._left_s(row)), made)
         else:
             made.set_exception(error)
 
@@ -183,14 +187,3 @@ class Mint:
         root = self._registry.root_by_id(row.paycode_id)
         assert root is not None  # codes are never deleted
         return root.invoice(row.index)
-
-
-def _pass_on(first: Future[Issued], second: Future[Issued]) -> None:
-    def done(finished: Future[Issued]) -> None:
-        error = finished.exception()
-        if error is None:
-            second.set_result(finished.result())
-        else:
-            second.set_exception(error)
-
-    first.add_done_callback(done)
