@@ -78,3 +78,16 @@ def memory_sidecar() -> Iterator[sqlite3.Connection]:
         yield conn
     finally:
         conn.close()
+
+
+class Explained:
+    """Runs statements, and keeps the steps of SQLite's plan for each."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self.plans: list[str] = []
+
+    def execute(self, statement: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        steps = self._conn.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+        self.plans += [detail for *_, detail in steps]
+        return self._conn.execute(statement, parameters)

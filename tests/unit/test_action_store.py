@@ -14,7 +14,7 @@ from cln_paycodes.store import actions
 from cln_paycodes.store.store import Sql
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import NOW, memory_sidecar
+from samples import NOW, Explained, memory_sidecar
 
 ID = "ab" * 32
 
@@ -100,11 +100,8 @@ def test_due_are_those_whose_time_has_come(sql: sqlite3.Connection) -> None:
 )
 def test_question_of_every_step_does_not_scan(sql: sqlite3.Connection, query: Callable[[Any], object]) -> None:
     """With many parked actions, to find those that are due costs no look at the others."""
-    asked: list[str] = []
-    sql.set_trace_callback(asked.append)
-    query(sql)
-    sql.set_trace_callback(None)
-    plans = [row[3] for statement in asked for row in sql.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    explained = Explained(sql)
+    query(explained)
 
-    assert plans
-    assert [plan for plan in plans if not plan.startswith("SEARCH actions USING")] == []
+    assert explained.plans
+    assert [plan for plan in explained.plans if not plan.startswith("SEARCH actions USING")] == []

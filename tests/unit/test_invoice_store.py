@@ -13,7 +13,7 @@ from cln_paycodes.store import invoices, paycodes
 from cln_paycodes.store.store import Sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import NOW, add_invoice, add_paycode, hash_of, memory_sidecar, paycode_id_of, slot_of
+from samples import NOW, Explained, add_invoice, add_paycode, hash_of, memory_sidecar, paycode_id_of, slot_of
 
 S = InvoiceStatus
 CODES = ("coffee", "tea")
@@ -290,24 +290,11 @@ HOT: dict[str, Callable[[Sql], object]] = {
 }
 
 
-class _Explained:
-    """Runs SQL and keeps SQLite's plan of each statement."""
-
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
-        self.plans: list[str] = []
-
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        steps = self._conn.execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
-        self.plans += [detail for *_, detail in steps]
-        return self._conn.execute(sql, parameters)
-
-
 @pytest.mark.parametrize("query", HOT.values(), ids=HOT)
 def test_no_hot_question_scans_or_sorts(sql: sqlite3.Connection, query: Callable[[Sql], object]) -> None:
     """Every question that is asked per payment or per call is answered through an index."""
     add_invoice(sql, SLOT)
-    explained = _Explained(sql)
+    explained = Explained(sql)
 
     query(explained)
 

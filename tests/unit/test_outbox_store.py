@@ -12,7 +12,7 @@ import pytest
 from cln_paycodes.core.events import Event, EventType, event_id
 from cln_paycodes.core.records import DeliveryStatus, Endpoint, EndpointStatus
 from cln_paycodes.store import endpoints, outbox, retention
-from samples import NOW, memory_sidecar
+from samples import NOW, Explained, memory_sidecar
 
 P, D, X = DeliveryStatus.PENDING, DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED
 
@@ -338,19 +338,6 @@ def test_pass_over_the_outbox_goes_on_where_a_page_ended(mixed: Any) -> None:
 
 
 # --- speed ---
-
-
-class Explained:
-    """Runs statements, and keeps what SQLite says of how it runs them."""
-
-    def __init__(self, sql: Any) -> None:
-        self._sql = sql
-        self.plans: list[str] = []
-
-    def execute(self, statement: str, parameters: Any = ()) -> Any:
-        plan = self._sql.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
-        self.plans += [row[3] for row in plan]
-        return self._sql.execute(statement, parameters)
 
 
 ENDPOINT = Endpoint(**dict.fromkeys(Endpoint.__dataclass_fields__) | {"endpoint_id": "ep_a"})  # type: ignore[arg-type]

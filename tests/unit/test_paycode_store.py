@@ -12,7 +12,7 @@ from cln_paycodes.core.definitions import PaycodeDefinition, decode_paycode, enc
 from cln_paycodes.core.terms import Issue, PaycodeStatus
 from cln_paycodes.store import paycodes
 from cln_paycodes.store.store import Sql
-from samples import NOW, add_paycode, definition_of, memory_sidecar, paycode_id_of
+from samples import NOW, Explained, add_paycode, definition_of, memory_sidecar, paycode_id_of
 
 FULL = definition_of(
     "coffee",
@@ -160,14 +160,8 @@ HOT: dict[str, Callable[[Sql], Any]] = {
 def test_code_is_found_through_an_index(sql: sqlite3.Connection, query: Callable[[Sql], Any]) -> None:
     """Ten thousand codes are no slower than ten."""
     add_paycode(sql, "coffee")
-    plans: list[str] = []
+    explained = Explained(sql)
+    query(explained)
 
-    class Explained:
-        def execute(self, statement: str, parameters: Any = (), /) -> sqlite3.Cursor:
-            plans.extend(row[3] for row in sql.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
-            return sql.execute(statement, parameters)
-
-    query(Explained())
-
-    assert plans
-    assert [plan for plan in plans if not plan.startswith("SEARCH paycodes USING")] == []
+    assert explained.plans
+    assert [plan for plan in explained.plans if not plan.startswith("SEARCH paycodes USING")] == []

@@ -6,10 +6,7 @@ import hashlib
 
 import pytest
 from cln_paycodes.core.offers import Promise, Standing, note_as_comment, offer_id_of, parse_label, standing
-from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.core.terms import Terms
-from cln_paycodes.store import invoices, offers, paycodes
-from samples import NOW, add_paycode, memory_sidecar
 
 CODE = "ab" * 32
 
@@ -64,43 +61,3 @@ def test_notes_are_cleaned(note: str | None, comment: str | None) -> None:
 def test_notes_are_not_endless() -> None:
     """As long as the longest comment."""
     assert len(note_as_comment("x" * 10_000) or "") == 2000
-
-
-def fact_of(number: int) -> NodeInvoice:
-    return NodeInvoice(
-        label="",
-        payment_hash=hashlib.sha256(bytes([number])).hexdigest(),
-        status="paid",
-        amount_msat=1000,
-        received_msat=1001,
-        bolt11=None,
-        expires_at=NOW + 10,
-        paid_at=NOW,
-        created_index=number,
-        updated_index=number,
-        description="Tea",
-        offer_id="offer",
-        bolt12="lni1",
-        payer_note=None,
-    )
-
-
-def test_payments_of_an_offer_are_written_once_and_use_no_index() -> None:
-    """The code's own indexes and sums stay as they are; the offer has its own."""
-    with memory_sidecar() as sql:
-        paycode_id = add_paycode(sql, "shop")
-        promise = Promise.of(paycode_id, Terms(label="shop", description="Tea"))
-        offers.save(sql, offer_id="offer", promise=promise, bolt12="lno1", active=True, now=NOW)
-        for number in (1, 2, 1):
-            offer = offers.by_id(sql, "offer")
-            assert offer is not None
-            offers.add_payment(sql, offer, fact_of(number), comment=None, now=NOW)
-        offer = offers.by_id(sql, "offer")
-        paycode = paycodes.by_id(sql, paycode_id)
-        rows = [invoices.by_hash(sql, fact_of(number).payment_hash) for number in (1, 2)]
-
-    assert offer is not None
-    assert paycode is not None
-    assert (offer.paid, offer.received_msat) == (2, 2002)
-    assert (paycode.next_index, paycode.issued, paycode.paid) == (1, 0, 0)
-    assert [row.index for row in rows if row is not None] == [-1, -2]
