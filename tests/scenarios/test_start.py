@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 from pathlib import Path
 
 import pytest
 from network import Network
+from network.daemon import poll_until
+from pyln.client import RpcError
 from recording import error_of
 
 
@@ -41,6 +44,51 @@ def test_damaged_sidecar_is_refused_and_left_alone(network: Network, content: by
     assert bad_input["code"] == -32602
     assert sidecar.read_bytes() == content
     assert merchant.call("getinfo")["id"]
+
+
+def _begins_to_work(network: Network) -> None:
+    def works() -> bool:
+        try:
+            return "paycodes" in network.merchant.call("listpaycodes")
+        except RpcError:
+            return False
+
+    poll_until(works, 30.0, "the plugin does not begin to work by itself")
+
+
+def test_plugin_begins_to_work_once_the_sidecar_is_free(network: Network) -> None:
+    """Another process has the sidecar: every command says so, and works when that has ended, without a restart."""
+    merchant = network.merchant
+    merchant.call("paycode-create", "coffee")
+    merchant.stop_plugin()
+    with (merchant.network_dir / "paycodes.sqlite3.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        merchant.start_plugin()
+        refused = error_of(merchant, "paycode-invoice", "coffee", 1000)
+    _begins_to_work(network)
+    invoice = merchant.call("paycode-invoice", "coffee", 1000)
+    network.pay(invoice["bolt11"])
+
+    assert refused["code"] == 3109
+    assert "another process has the sidecar" in refused["message"]
+    assert merchant.call("paycode-wait", "coffee", invoice["index"], "paid", 30)["status"] == "paid"
+
+
+@pytest.mark.parametrize("method", ["getinfo", "makesecret", "listdatastore", "listconfigs"])
+def test_plugin_begins_to_work_once_the_node_answers(network: Network, method: str) -> None:
+    """The node fails a call in the middle of the start: nothing of that try stays in the way of the next."""
+    if not network.supports_faults:
+        pytest.skip("a real node does not fail on demand")
+    merchant = network.merchant
+    merchant.stop_plugin()
+    network.fault(method, "refuse", count=1)
+    merchant.start_plugin()
+    refused = error_of(merchant, "listpaycodes")
+    _begins_to_work(network)
+
+    assert refused["code"] == 3109
+    assert method in refused["message"]
+    assert merchant.call("paycode-create", "tea")["created"] is True
 
 
 def test_lost_sidecar_is_rebuilt_from_the_node(network: Network) -> None:

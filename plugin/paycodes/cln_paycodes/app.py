@@ -83,16 +83,22 @@ class Services:
         self.clock = now
         self.started_at = now()
         self.store = Store(settings.database)
+        self.timer = Timer()
         try:
-            node_id = node.node_id()
-            self._require_same_node(node_id)
-            note_origin(node)
-            seal = Seal(node.make_secret(SEAL_LABEL))
-            seed = node.make_secret(SEED_LABEL)
+            self._build(emit, submit)
         except BaseException:
+            self.timer.stop()
+            self.node.close()
             self.store.close()
             raise
-        self.timer = Timer()
+
+    def _build(self, emit: Emit, submit: Submit) -> None:
+        settings, node = self.settings, self.node
+        node_id = node.node_id()
+        self._require_same_node(node_id)
+        note_origin(node)
+        seal = Seal(node.make_secret(SEAL_LABEL))
+        seed = node.make_secret(SEED_LABEL)
         self.registry = Registry(
             self.store,
             node,

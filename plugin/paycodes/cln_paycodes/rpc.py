@@ -9,6 +9,7 @@ answer.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -44,6 +45,9 @@ PROGRESS_INTERVAL_S = 0.1
 #: Seconds that a hook's answer may wait for its intent to reach the disk.
 HOOK_DEADLINE_S = 0.05
 
+#: Seconds between two tries to begin to work; the last is repeated.
+START_DELAYS_S = (1, 2, 5, 10, 30, 60)
+
 _INTERNAL_ERROR = -32603
 
 #: Bytes of requests that are read at a time: as many as a pipe holds.
@@ -75,6 +79,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         self._pools = Pools()
         self._services: Services | None = None
         self._why_not = "the plugin is starting"
+        self._stopping = threading.Event()
         self.add_option("paycodes-db", "", "the sidecar database (default: paycodes.sqlite3 in the node's directory)")
         self.add_option(
             "paycodes-reconcile-interval",
@@ -129,22 +134,44 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         return manifest
 
     def _start(self, options: Mapping[str, Any], configuration: Mapping[str, Any], **_: Any) -> None:
-        """Never fails: a plugin that cannot open its sidecar stays, says so to every caller, and lets payments pass."""
+        """Never fails: a plugin that cannot work stays, says so to every caller, and lets payments pass.
+
+        What the operator chose wrongly takes another choice; anything else (a full disk, a sidecar that another
+        process has, a node that does not answer) may be over soon, so it tries again by itself.
+        """
         directory = Path(configuration["lightning-dir"])
         try:
             settings = _settings(options, directory)
-            node = Lightningd(str(directory / configuration["rpc-file"]))
-            services = Services(settings, node, self._emit, partial(self._pools.submit, "htlc"))
+        except BadParameter as e:
+            self._not_working(e.message)
+            return
+        node = partial(Lightningd, str(directory / configuration["rpc-file"]))
+        if not self._works(settings, node):
+            threading.Thread(target=self._work_later, args=(settings, node), name="paycodes-start", daemon=True).start()
+
+    def _work_later(self, settings: Settings, node: Callable[[], Lightningd]) -> None:
+        for delay_s in itertools.chain(START_DELAYS_S, itertools.repeat(START_DELAYS_S[-1])):
+            if self._stopping.wait(delay_s) or self._works(settings, node):
+                return
+
+    def _works(self, settings: Settings, node: Callable[[], Lightningd]) -> bool:
+        """Begin to work; False when it may go better later."""
+        try:
+            services = Services(settings, node(), self._emit, partial(self._pools.submit, "htlc"))
         except PaycodesError as e:
-            self._why_not = e.message
-            log.warning("not working: %s", e.message)
-            return
+            self._not_working(e.message)
+            return isinstance(e, BadParameter)
         except Exception as e:
-            self._why_not = f"an unexpected error at start: {describe(e)}"
-            log.error("not working: %s", describe(e))
-            return
+            self._not_working(f"an unexpected error at start: {describe(e)}")
+            return False
         services.start()
         self._services = services
+        return True
+
+    def _not_working(self, why_not: str) -> None:
+        if why_not != self._why_not:
+            self._why_not = why_not
+            log.warning("not working: %s", why_not)
 
     def _submit(self, job: Callable[..., None], *arguments: Any) -> None:
         self._pools.submit(Pool.NODE.value, job, *arguments)
@@ -362,6 +389,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         """Bring what is under way to the disk and end the process, without waiting for threads that the network
         holds.
         """
+        self._stopping.set()
         services, self._services = self._services, None
         self._why_not = "the plugin is stopping"
         if services is not None:
