@@ -115,6 +115,7 @@ def killed_with_twins(race: Race) -> Sent:
 
 def killed_before_latecomer(race: Race) -> Sent:
     """The node dies while the payment is in invoice_payment; the second one arrives during the replay of the first."""
+    race.recorded.behave("invoice_payment", "hold")
     first = race.send(AMOUNT_MSAT // 2, AMOUNT_MSAT // 2)
     race.wait_for_hook()
     race.recorded.node.kill()
