@@ -8,9 +8,8 @@ import socket
 import threading
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import describe
 from .application import application
@@ -27,21 +26,39 @@ REQUEST_S = 10.0
 KEEP_ALIVE_S = 15
 #: Bytes of a request's line and headers: a comment of 2000 characters is up to 24 kB in a URL.
 HEADER_BYTES = 65_536
+#: Requests of a connection that wait for the answer to the one before.
+PIPELINED_MOST = 16
 #: Seconds that open connections have to end when the plugin stops.
 STOP_S = 2
 
 _BACKLOG = 512
 
+#: How many `Host` headers a request has, by its version (RFC 9112, 3.2).
+_HOSTS = {"1.1": (1,), "1.0": (0, 1)}
+_TOO_LONG = "431 Request Header Fields Too Large"
 
-class BoundedProtocol(H11Protocol):
-    """Closes what uvicorn itself would keep for ever: a connection that sends its request too slowly, or one too many
-    of an address.
+
+class _Refused(Exception):
+    """Raised in a callback of the parser, which then parses no more."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Ends what uvicorn itself would keep for ever, or read: a request whose head is too long or that comes too slowly,
+    more requests than answers, and a connection too many of an address.
     """
 
     #: set on a server's own subclass
     limits: Limits
     _deadline: asyncio.TimerHandle | None = None
     _peer: str | None = None
+    #: all of the last request has come, and nothing behind it
+    _is_whole = False
+    _in_head = False
+    #: bytes of a head or trailer that the parser has passed on, and those that it was fed with since
+    _passed_on = 0
+    _fed = 0
+    _refusal = "400 Bad Request"
+    _is_refused = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -53,11 +70,18 @@ class BoundedProtocol(H11Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return  # it is open for the answer to what came before
+        self._is_whole = False
+        self._fed += len(data)
         super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._wait_for_request()
-        else:
+        if self._passed_on + self._fed > HEADER_BYTES and not self._is_refused:
+            self._refusal = _TOO_LONG
+            self.send_400_response("This request is too long.")
+        if self._is_whole:
             self._stop_waiting()
+        else:
+            self._wait_for_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -65,14 +89,83 @@ class BoundedProtocol(H11Protocol):
             self.limits.disconnect(self._peer)
         super().connection_lost(exc)
 
+    # --- what the parser finds ---
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINED_MOST:
+            raise _Refused
+        self._in_head = True
+        self._passed_on = self._fed = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + len(": \r\n"))
+        if self._in_head:  # not in a trailer
+            super().on_header(name, value)
+
+    def _count(self, length: int) -> None:
+        self._passed_on += length
+        self._fed = 0
+        if self._passed_on > HEADER_BYTES:
+            self._refusal = _TOO_LONG
+            raise _Refused
+
+    def on_headers_complete(self) -> None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts not in _HOSTS.get(self.parser.get_http_version(), ()):
+            raise _Refused
+        self._in_head = False
+        self._passed_on = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._fed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+        self._passed_on = self._fed = 0
+        super().on_message_complete()
+
+    # --- ending it ---
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it as well, when the parser has failed."""
+        self._is_refused = True
+        if self._is_answering:
+            self.cycle.keep_alive = False  # what was asked before gets its answer
+            return
+        head = (
+            f"HTTP/1.1 {self._refusal}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: {len(msg)}"
+        )
+        self.transport.write(f"{head}\r\n\r\n{msg}".encode())
+        self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        """A request that has come as a whole has no answer yet."""
+        cycle = self.cycle
+        return bool(self.pipeline) or (cycle is not None and not cycle.response_complete and not cycle.more_body)
+
     def _wait_for_request(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_S, self.transport.close)
+            self._deadline = self.loop.call_later(REQUEST_S, self._cut_off)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _cut_off(self) -> None:
+        self._deadline = None
+        if self._is_answering:
+            self._wait_for_request()
+        else:
+            self.transport.close()
 
 
 class HttpServer:
@@ -94,7 +187,6 @@ class HttpServer:
                 limit_concurrency=CONNECTIONS_MOST,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_S,
-                h11_max_incomplete_event_size=HEADER_BYTES,
             )
         )
         # What strangers send wrong is not worth a line each.
