@@ -18,11 +18,12 @@ PAY_POINTS = ("hook:intent", "hook:answered", "paid:asked", "paid:recorded")
 
 @pytest.fixture
 def die_at(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Arm one point: the plugin dies at it once, then `revive` starts it again."""
+    """Arm one point: the plugin dies at it once, after so many passes, then `revive` starts it again."""
 
-    def arm(point: str) -> None:
+    def arm(point: str, *, after: int = 0) -> None:
         assert point in crash.POINTS
         monkeypatch.setenv("PAYCODES_CRASH_AT", point)
+        monkeypatch.setenv("PAYCODES_CRASH_SKIP", str(after))
         monkeypatch.setenv("PAYCODES_CRASH_ONCE", str(tmp_path / "died"))
         network.merchant.restart()
 
@@ -83,6 +84,29 @@ def test_invoice_survives_death_while_it_is_issued(network: Network, tmp_path: P
     assert other["index"] == 2
     assert paid["status"] == "paid"
     assert len(network.merchant.call("listinvoices")["invoices"]) == 2
+
+
+@pytest.mark.parametrize("point", ISSUE_POINTS)
+def test_invoice_in_a_row_survives_death_while_it_is_issued(
+    network: Network, tmp_path: Path, die_at: Any, point: str
+) -> None:
+    """The ninth of invoices that are made in a row, and quickly, is cut off: asked for again, it is the ninth."""
+    network.merchant.call("paycode-create", "coffee", "One coffee")
+    die_at(point, after=8)
+    for _ in range(8):
+        network.merchant.call("paycode-invoice", "coffee", 21000)
+    with pytest.raises(RpcError):
+        network.merchant.call("paycode-invoice", paycode="coffee", amount_msat=21000, idempotency_key="order-9")
+    revive(network, tmp_path)
+    again = network.merchant.call("paycode-invoice", paycode="coffee", amount_msat=21000, idempotency_key="order-9")
+    other = network.merchant.call("paycode-invoice", "coffee", 21000)
+    network.pay(again["bolt11"])
+    network.merchant.call("paycode-wait", "coffee", 9, "paid", 30)
+    agree(network)
+
+    assert (again["index"], again["status"]) == (9, "issued")
+    assert other["index"] == 10
+    assert len(network.merchant.call("listinvoices")["invoices"]) == 10
 
 
 @pytest.mark.parametrize("point", ISSUE_POINTS)

@@ -46,7 +46,7 @@ from ..store.store import Store
 from ..store.writer import Transaction
 from .adoption import is_listed
 from .books import Books
-from .minting import Mint
+from .minting import Draft, Mint
 from .registry import Registry, find
 
 _S = InvoiceStatus
@@ -96,6 +96,8 @@ class _Order:
     strict: bool = True
     #: its row was made for it
     is_new: bool = False
+    #: under way since its index was taken
+    draft: Draft | None = None
 
 
 class _NeedsIndexBlock(Exception):
@@ -183,7 +185,9 @@ class Issuing:
             crash.point("issue:reserved")
             row = taking.result()
             if row.status is _S.RESERVED:
-                self._drive(row, is_new=order.is_new).add_done_callback(partial(self._driven, order))
+                driving = self._drive(row, is_new=order.is_new, draft=order.draft)
+                driving.add_done_callback(partial(self._driven, order))
+                self._mint.prepare_next(row)
             else:
                 order.future.set_result(row)
 
@@ -200,6 +204,7 @@ class Issuing:
 
     def _take_index(self, tx: Transaction, order: _Order) -> Invoice:
         request, paycode = order.request, find(tx, order.selector)
+        order.is_new, order.draft = False, None
         if request.idempotency_key is not None:
             row = invoices.by_idempotency_key(tx, paycode.paycode_id, request.idempotency_key)
             if row is not None:
@@ -208,12 +213,19 @@ class Issuing:
         self._require_disk(order, paycode)
         if order.strict and paycode.next_index >= paycode.reserved_index:
             raise _NeedsIndexBlock
-        slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
+        row = self._insert(tx, paycode, request)
         order.is_new = True
+        if row.registered:
+            order.draft = self._mint.begin_draft(paycode, row)
+        return row
+
+    def _insert(self, tx: Transaction, paycode: Paycode, request: Request) -> Invoice:
+        slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
+        keys = self._registry.invoice_keys(self._registry.root(paycode), slot.index)
         return invoices.insert(
             tx,
             slot,
-            payment_hash=self._registry.root(paycode).invoice(slot.index).payment_hash.hex(),
+            payment_hash=keys.payment_hash.hex(),
             status=_S.RESERVED,
             amount_msat=request.amount_msat,
             created_at=now,
@@ -251,7 +263,7 @@ class Issuing:
         """
         return self._drive(row, is_new=False).result()
 
-    def _drive(self, row: Invoice, *, is_new: bool) -> Future[Invoice]:
+    def _drive(self, row: Invoice, *, is_new: bool, draft: Draft | None = None) -> Future[Invoice]:
         """Callers of the same slot share one call to the node."""
         with self._lock:
             joined = self._under_way.get(row.slot)
@@ -265,7 +277,7 @@ class Issuing:
             if now_row.status is not _S.RESERVED:
                 outcome.set_result(now_row)  # it was brought there before this one took the slot
             elif row.registered:
-                self._mint.begin(row, is_new=is_new).add_done_callback(partial(self._called, row, outcome))
+                self._mint.begin(row, draft).add_done_callback(partial(self._called, row, outcome))
             elif self._mint.can_sign_at_once:
                 self._begin_signature(row, outcome)
             else:
@@ -297,7 +309,7 @@ class Issuing:
         try:
             if not isinstance(error, NodeUnknown):
                 raise error
-            answer = self._mint.begin(row, is_new=False).result()
+            answer = self._mint.begin(row).result()
         except NodeRefused as e:
             if e.node_code in _TAKEN:
                 outcome.set_result(self._take_over(row))

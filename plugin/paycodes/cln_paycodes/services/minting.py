@@ -1,17 +1,18 @@
 """The node's part of an invoice: it makes one that it lists, or signs one that it does not know.
 
 The node's own `invoice` takes two turns of its loop and a commit for each invoice. `createinvoice`, of a string that is
-made here, takes one turn, and on a connection with `batching` those that arrive together share a commit: with several
-callers at a time it is quicker. But `createinvoice` with a payment hash that the node has, under another label, ends
-lightningd (v26.06: the insert breaks a UNIQUE constraint, `wallet/invoices.c`). Under our own label it is harmless: the
-label is looked for first, and the answer is 900. So it is called for an index once, right after it was taken, and only
-when all of this holds:
+made here, takes one turn, and on a connection with `batching` those that arrive together share a commit: it is quicker,
+much so with several callers at a time. But `createinvoice` with a payment hash that the node has, under another label,
+ends lightningd (v26.06: the insert breaks a UNIQUE constraint, `wallet/invoices.c`). Under our own label it does no
+harm: the label is looked for first, and the answer is 900. So it is called for an index once, right after it was taken,
+and only when all of this holds:
 
 1. The code's root key was derived from this node's secret. An imported one is known elsewhere, and whoever has it may
    make the same invoices under labels of his own.
 2. The index has never been handed out: none is used twice, whichever sidecar or backup this one is. So the preimage has
    not left this process, in which it is made.
-3. The node was asked for the payment hash, and its answer, that it has no invoice with it, has just arrived.
+3. The node was asked for the payment hash, and its answer, that it has no invoice with it, has just arrived. It is
+   asked while the index is written to the disk, and once more if that took long.
 
 Between 3 and the call only someone who knows the preimage could bring the hash into the node; by 1 and 2 nobody does,
 unless an operator derives it by hand with `makesecret`, and uses it in that very moment.
@@ -21,14 +22,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 
-from ..chaining import pass_on, promise
+from ..chaining import pass_on, promise, then
 from ..core.bolt11 import DESCRIPTION_MAX_BYTES
 from ..core.keys import InvoiceKeys
-from ..core.records import Invoice
+from ..core.records import Invoice, Paycode
 from ..errors import NodeRefused, NodeUnknown, describe
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, Issued, Node, Wanted
 from .registry import Registry
@@ -36,8 +39,27 @@ from .signing import Signer
 
 log = logging.getLogger(__name__)
 
-#: Invoices that are being made at a time from which on `createinvoice` is the quicker way.
-_MANY = 3
+#: Seconds for which the node's word that it does not have a payment hash is good.
+_FREE_S = 0.1
+
+#: Seconds within which a second invoice is wanted where it is worth finding out what makes the next ones quick.
+_RUSH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The string of a new invoice, made once the node has said that it does not have the payment hash."""
+
+    payment_hash: str
+    #: None: it is not to be made the quick way
+    string: Future[str | None]
+    #: when the node was asked, by the monotonic clock
+    asked_at: float
+
+    @property
+    def is_old(self) -> bool:
+        """The node's word may be too old; what it says from now on is not."""
+        return self.string.done() and time.monotonic() - self.asked_at > _FREE_S
 
 
 class Mint:
@@ -59,33 +81,32 @@ class Mint:
         self._preparing = threading.Lock()
         #: until the node refuses it
         self._creates = True
-        #: invoices that are being made
-        self._under_way = 0
-        self._counting = threading.Lock()
+        #: when the last index was taken, by the monotonic clock
+        self._taken_at = -_RUSH_S
 
-    def begin(self, row: Invoice, *, is_new: bool) -> Future[Issued]:
+    def begin_draft(self, paycode: Paycode, row: Invoice) -> Draft | None:
+        """Begin what can be done for an invoice before its row is on the disk, if it may be made the quick way."""
+        if not self._may_create(paycode, row):
+            return None
+        return Draft(row.payment_hash, self._draft_if_free(row), time.monotonic())
+
+    def begin(self, row: Invoice, draft: Draft | None = None) -> Future[Issued]:
         """Have the node make and list the invoice of a row, the quickest way that is safe.
 
-        `is_new`: its index was taken just now, and nothing was done with it yet.
+        `draft` is there if the index was taken just now, and nothing was done with it yet.
         """
-        keys = self._keys(row)
-        self._count(+1)
-        if is_new and self._may_create(row):
-            made = self._create_if_free(row, keys)
-        else:
-            made = self._invoice(row, keys, self._left_s(row))
-        made.add_done_callback(lambda _: self._count(-1))
+        if draft is None or draft.payment_hash != row.payment_hash:
+            return self._invoice(row, self._left_s(row))
+        string = self._draft_if_free(row) if draft.is_old else draft.string
+        made: Future[Issued] = promise()
+        string.add_done_callback(partial(self._drafted, row, made))
         return made
-
-    def _count(self, more: int) -> None:
-        with self._counting:
-            self._under_way += more
 
     def make(self, row: Invoice, *, expiry_s: int | None = None) -> Issued:
         """Have the node list an invoice that may have been handed out, for as long as its string says or for
         `expiry_s`, and wait for it; a connection lost on the way is tried once more (a repeat is harmless).
         """
-        begin = partial(self._invoice, row, self._keys(row), expiry_s or self._left_s(row))
+        begin = partial(self._invoice, row, expiry_s or self._left_s(row))
         try:
             return begin().result()
         except NodeUnknown:
@@ -95,7 +116,7 @@ class Mint:
         """Seconds for which the invoice is to be payable from now on."""
         return max(1, row.expires_at - self._clock())
 
-    def _invoice(self, row: Invoice, keys: InvoiceKeys, expiry_s: int) -> Future[Issued]:
+    def _invoice(self, row: Invoice, expiry_s: int) -> Future[Issued]:
         description = row.description
         if description is None:
             description = self._registry.find(row.paycode_id).terms.description
@@ -106,43 +127,43 @@ class Mint:
                 description=description,
                 description_hashed=row.description_hashed,
                 expiry_s=expiry_s,
-                preimage=keys.preimage,
+                preimage=self._keys(row).preimage,
             )
         )
 
     # --- the quick way ---
 
-    def _may_create(self, row: Invoice) -> bool:
-        if not self._creates or self._under_way < _MANY:
+    def _may_create(self, paycode: Paycode, row: Invoice) -> bool:
+        now = time.monotonic()
+        is_rush, self._taken_at = now - self._taken_at < _RUSH_S, now
+        if not self._creates:
             return False
         if not self._signer.is_ready:
-            self._prepare_for_more()
+            if is_rush:
+                self._prepare_for_more()
             return False
-        is_short = len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
-        return is_short and self._registry.is_derived(row.paycode_id)
+        return paycode.sealed_root is None and len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
 
-    def _create_if_free(self, row: Invoice, keys: InvoiceKeys) -> Future[Issued]:
-        made: Future[Issued] = promise()
-        searching = self._node.begin_search(row.payment_hash)
-        searching.add_done_callback(partial(self._searched, row, keys, made))
-        return made
+    def _draft_if_free(self, row: Invoice) -> Future[str | None]:
+        def draft(is_taken: bool) -> str | None:
+            if is_taken or not self._signer.is_ready:
+                return None
+            return self._signer.draft(row, self._keys(row), tells_text=True)
 
-    def _searched(self, row: Invoice, keys: InvoiceKeys, made: Future[Issued], searching: Future[bool]) -> None:
+        return then(self._node.begin_search(row.payment_hash), draft)
+
+    def _drafted(self, row: Invoice, made: Future[Issued], drafting: Future[str | None]) -> None:
         try:
-            is_free = searching.exception() is None and not searching.result()
-            if is_free and self._signer.is_ready:
-                self._create(row, keys, made)
+            draft = None if drafting.exception() else drafting.result()
+            if draft is None:
+                pass_on(self._invoice(row, self._left_s(row)), made)
             else:
-                pass_on(self._invoice(row, keys, self._left_s(row)), made)
+                creating = self._node.begin_creation(draft, label=row.label, preimage=self._keys(row).preimage)
+                creating.add_done_callback(partial(self._created, row, made))
         except BaseException as e:
             made.set_exception(e)
 
-    def _create(self, row: Invoice, keys: InvoiceKeys, made: Future[Issued]) -> None:
-        draft = self._signer.draft(row, keys, tells_text=True)
-        creating = self._node.begin_creation(draft, label=row.label, preimage=keys.preimage)
-        creating.add_done_callback(partial(self._created, row, keys, made))
-
-    def _created(self, row: Invoice, keys: InvoiceKeys, made: Future[Issued], creating: Future[Issued]) -> None:
+    def _created(self, row: Invoice, made: Future[Issued], creating: Future[Issued]) -> None:
         error = creating.exception()
         if error is None:
             made.set_result(creating.result())
@@ -151,7 +172,7 @@ class Mint:
             if self._creates:
                 log.info("invoices are made one by one: %s", error)
             self._creates = False
-            pass_on(self._invoice(row, keys, self._left_s(row)), made)
+            pass_on(self._invoice(row, self._left_s(row)), made)
         else:
             made.set_exception(error)
 
@@ -183,7 +204,14 @@ class Mint:
         """The string of an invoice that the node does not get to know yet."""
         return self._signer.begin(row, self._keys(row))
 
+    def prepare_next(self, row: Invoice) -> None:
+        """Derive the next invoice's keys, while the node is busy with this one."""
+        self._derive(row.paycode_id, row.index + 1)
+
     def _keys(self, row: Invoice) -> InvoiceKeys:
-        root = self._registry.root_by_id(row.paycode_id)
+        return self._derive(row.paycode_id, row.index)
+
+    def _derive(self, paycode_id: str, index: int) -> InvoiceKeys:
+        root = self._registry.root_by_id(paycode_id)
         assert root is not None  # codes are never deleted
-        return root.invoice(row.index)
+        return self._registry.invoice_keys(root, index)

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 from .. import crash
 from ..core.definitions import (
@@ -20,7 +20,7 @@ from ..core.definitions import (
     decode_paycode,
     encode_paycode,
 )
-from ..core.keys import RootKey, ScalarOutOfRange
+from ..core.keys import InvoiceKeys, RootKey, ScalarOutOfRange
 from ..core.records import Paycode
 from ..core.seal import NONCE_BYTES, Seal, SealBroken
 from ..core.terms import PaycodeStatus, Terms
@@ -39,6 +39,9 @@ INDEX_BLOCK = 256
 
 #: Seconds that issuing waits for the first run of `reconcile` to show which indexes are free.
 INDEXES_TIMEOUT_S = 10
+
+#: Keys of invoices that are kept for those who need them next.
+_KEYS_KEPT = 1024
 
 #: Shortest prefix of a paycode_id that a command takes for the whole.
 PREFIX_CHARS = 8
@@ -72,7 +75,7 @@ class Registry:
         self._skipped = skipped
         self._lock = threading.Lock()
         self._roots: dict[str, RootKey] = {}
-        self._derived: dict[str, bool] = {}
+        self._invoice_keys = lru_cache(_KEYS_KEPT)(RootKey.invoice)
         #: a run of `reconcile` has shown, since the plugin started, which indexes were handed out
         self._indexes_known = threading.Event()
 
@@ -101,12 +104,9 @@ class Registry:
             root = None if paycode is None else self.root(paycode)
         return root
 
-    def is_derived(self, paycode_id: str) -> bool:
-        """The code has its key from this node's secret: nobody else knows it."""
-        derived = self._derived.get(paycode_id)
-        if derived is None:
-            derived = self._derived[paycode_id] = self.find(paycode_id).sealed_root is None
-        return derived
+    def invoice_keys(self, root: RootKey, index: int) -> InvoiceKeys:
+        """The keys of an invoice, derived once for all who need them soon."""
+        return self._invoice_keys(root, index)
 
     # --- making and changing ---
 

@@ -247,12 +247,13 @@ def change(
     """Move one invoice to another state; raises IllegalMove when the table has no such move."""
     before = get(sql, slot)
     move(before.status, to)
-    sql.execute(
+    row = sql.execute(
         "UPDATE invoices SET status = ?, moved_at = ?, created_at = coalesce(?, created_at),"
         " bolt11 = coalesce(bolt11, ?), expires_at = coalesce(?, expires_at), received_msat = ?, paid_at = ?,"
-        " idempotency_key = iif(? = 'void', NULL, idempotency_key) WHERE paycode_id = ? AND idx = ?",
+        " idempotency_key = iif(? = 'void', NULL, idempotency_key) WHERE paycode_id = ? AND idx = ?"
+        f" RETURNING {_COLUMNS}",
         (str(to), now, created_at, bolt11, expires_at, received_msat, paid_at, str(to), slot.paycode_id, slot.index),
-    )
+    ).fetchone()
     paycodes.count(
         sql,
         slot.paycode_id,
@@ -261,7 +262,7 @@ def change(
         pending=(to not in FINAL) - (before.status not in FINAL),
         received_msat=received_msat or 0,
     )
-    return get(sql, slot)
+    return _record(row)
 
 
 def mark_registered(sql: Sql, slot: Slot) -> None:

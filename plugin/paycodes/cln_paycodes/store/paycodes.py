@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from ..core.definitions import PaycodeDefinition
@@ -24,18 +25,7 @@ def _record(row: tuple[Any, ...]) -> Paycode:
     return Paycode(
         paycode_id=paycode_id,
         number=number,
-        terms=Terms(
-            label=label,
-            description=description,
-            user=user,
-            min_msat=min_msat,
-            max_msat=max_msat,
-            expiry=expiry,
-            comment_chars=comment_chars,
-            issue=Issue(issue),
-            hold=bool(hold),
-            max_pending=max_pending,
-        ),
+        terms=_terms(label, description, user, min_msat, max_msat, expiry, comment_chars, issue, hold, max_pending),
         status=PaycodeStatus(status),
         sealed_root=sealed_root,
         next_index=next_index,
@@ -47,6 +37,34 @@ def _record(row: tuple[Any, ...]) -> Paycode:
         mirrored=bool(mirrored),
         created_at=created_at,
         updated_at=updated_at,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _terms(
+    label: str,
+    description: str,
+    user: str | None,
+    min_msat: int,
+    max_msat: int | None,
+    expiry: int,
+    comment_chars: int,
+    issue: str,
+    hold: int,
+    max_pending: int | None,
+) -> Terms:
+    """Kept, as the same few are read with every invoice, and checking them takes longer than reading them."""
+    return Terms(
+        label=label,
+        description=description,
+        user=user,
+        min_msat=min_msat,
+        max_msat=max_msat,
+        expiry=expiry,
+        comment_chars=comment_chars,
+        issue=Issue(issue),
+        hold=bool(hold),
+        max_pending=max_pending,
     )
 
 

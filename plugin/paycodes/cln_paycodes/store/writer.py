@@ -1,8 +1,8 @@
 """One writer with group commit: many small transactions share one fsync.
 
 A job is a function of a `Transaction`. Jobs that wait together are run one after the other inside one SQLite
-transaction, each in a savepoint of its own, so that one that raises undoes only itself. A caller's future is done
-after the commit that holds its job is on disk, never before.
+transaction, each in a savepoint of its own (one that is alone needs none), so that one that raises undoes only itself.
+A caller's future is done after the commit that holds its job is on disk, never before.
 
 A job may say that it need not be `durable`, because what it writes can be asked of the node again. A commit of
 such jobs alone is seen by every reader, survives the end of the process, and gets to the disk with the next one that is
@@ -135,9 +135,13 @@ class Writer:
         try:
             self._sync(any(job.durable for job in batch))
             self._conn.execute("BEGIN IMMEDIATE")
-            for job in batch:
-                self._run(job)
-            self._conn.execute("COMMIT")
+            if len(batch) == 1:
+                self._run(batch[0])
+                self._conn.execute("COMMIT" if batch[0].error is None else "ROLLBACK")
+            else:
+                for job in batch:
+                    self._run_beside_others(job)
+                self._conn.execute("COMMIT")
         except sqlite3.Error as e:
             self._roll_back()
             for job in batch:
@@ -158,19 +162,23 @@ class Writer:
             self._conn.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
             self._syncs = wanted
 
-    def _run(self, job: _Job[Any]) -> None:
+    def _run_beside_others(self, job: _Job[Any]) -> None:
         self._conn.execute("SAVEPOINT job")
+        self._run(job)
+        if job.error is not None:
+            self._conn.execute("ROLLBACK TO job")
+        self._conn.execute("RELEASE job")
+
+    def _run(self, job: _Job[Any]) -> None:
         transaction = Transaction(self._conn)
         try:
             job.result = job.run(transaction)
         except sqlite3.OperationalError:
             raise  # disk full, I/O error, locked: the whole commit fails
         except BaseException as e:
-            self._conn.execute("ROLLBACK TO job")
             job.error = e
         else:
             job.after = transaction._after
-        self._conn.execute("RELEASE job")
 
     def _roll_back(self) -> None:
         if self._conn.in_transaction:
