@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,25 @@ def test_lost_notification_is_noticed_within_moments(network: Network) -> None:
     network.fault("settle", "lose_notification")
     network.pay(invoice["bolt11"])
     paid = network.merchant.call("paycode-wait", "coffee", 1, "paid", 5)
+
+    assert paid["status"] == "paid"
+    assert events(network) == ["invoice.paid 1"]
+
+
+def test_lost_notification_is_noticed_while_others_are_paid(network: Network) -> None:
+    """A stream of payments that are not ours hides none of ours."""
+    if not network.supports_faults:
+        pytest.skip("a real node does not lose a notification on demand")
+    create(network)
+    invoice = issue(network)
+    others = [network.merchant.call("invoice", 1000, f"other/{n}", "tea")["bolt11"] for n in range(300)]
+    network.fault("settle", "lose_notification")
+    network.pay(invoice["bolt11"])
+    is_over = threading.Event()
+    paying = in_background(lambda: [network.pay(other) for other in others if not is_over.is_set()])
+    paid = network.merchant.call("paycode-wait", "coffee", 1, "paid", 5)
+    is_over.set()
+    paying.result()
 
     assert paid["status"] == "paid"
     assert events(network) == ["invoice.paid 1"]

@@ -17,10 +17,11 @@ _BELOW_THE_TOP = {"services", "http", *_BELOW_SERVICES}
 
 #: What a part of the package may import of the package, itself always included.
 ARROWS = {
-    "rpc": {"app", "commands", "parameters", *_BELOW_THE_TOP},
+    "rpc": {"app", "commands", "outlet", "parameters", *_BELOW_THE_TOP},
     # `commands` names `app.Services` in its types; at run time only `app` is built from what is below.
     "commands": {"app", "parameters", *_BELOW_THE_TOP},
     "app": _BELOW_THE_TOP,
+    "outlet": {"core"},
     "parameters": {"core", "errors"},
     "http": {"services", *_BELOW_SERVICES},
     "services": _BELOW_SERVICES,

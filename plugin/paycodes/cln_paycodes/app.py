@@ -30,6 +30,7 @@ from .services.desk import Desk
 from .services.endpoints import Endpoints
 from .services.holds import Holds
 from .services.issuing import Issuing
+from .services.looking import Looker
 from .services.lost import LostInvoices
 from .services.minting import Mint
 from .services.offers import Offers, current
@@ -151,6 +152,7 @@ class Services:
             clock=now,
         )
         self.watcher = Watcher(self.reconciler, node, interval_s=settings.reconcile_interval_s)
+        self.looker = Looker(self.books, left=self.watcher.wake)
         #: the public addresses of codes, when the operator told us ours
         self.links = None if settings.http.url is None else Links(settings.http.url)
         self.doors = Doors(
@@ -222,6 +224,7 @@ class Services:
         self.actions.start()
         self.pruner.start()
         self.decisions.start()
+        self.looker.start()
         self.watcher.start()
         self.doors.open()
 
@@ -229,6 +232,7 @@ class Services:
         """Bring what is under way to the disk and let go of the sidecar."""
         self.doors.close()
         self.watcher.stop()
+        self.looker.stop()
         self.actions.stop()
         self.waiters.close()
         self.deliveries.stop()

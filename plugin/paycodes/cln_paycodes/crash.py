@@ -31,7 +31,7 @@ POINTS = frozenset(
         "paid:recorded",  # state and event are durable, nothing was sent
         "announce:start",  # an event is about to be told inside the node
         "announce:emitted",  # it was told, that is not recorded
-        "announce:recorded",  # that it was told is durable
+        "announce:recorded",  # that it was told is written down
         "reconcile:definitions",  # definitions are taken over and mirrored, nothing else was looked at
         "reconcile:written",  # findings are durable, the cursors are not
         "reconcile:walked",  # a walk is through, the cursors are not stored

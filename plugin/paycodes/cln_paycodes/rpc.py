@@ -36,6 +36,7 @@ from .core.outgoing import QUIET_S
 from .errors import BadParameter, PaycodesError, SidecarUnavailable, describe
 from .http.settings import RATE_LIMIT, read_settings
 from .node.lightningd import Lightningd
+from .outlet import Outlet
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         for handler in logging.getLogger().handlers:
             handler.setFormatter(PlainFormatter())
         logging.getLogger("cln_paycodes").setLevel(logging.INFO)
+        self._outlet = Outlet(self._write)
         self._pools = Pools()
         self._services: Services | None = None
         self._why_not = "the plugin is starting"
@@ -176,6 +178,14 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
     def _submit(self, job: Callable[..., None], *arguments: Any) -> None:
         self._pools.submit(Pool.NODE.value, job, *arguments)
 
+    def _write_locked(self, obj: Any) -> None:
+        """Whatever pyln or this class writes."""
+        self._outlet.put(obj)
+
+    def _write(self, framed: bytes) -> None:
+        self.stdout.buffer.write(framed)
+        self.stdout.buffer.flush()
+
     def _emit(self, topic: str, content: dict[str, Any]) -> None:
         self._write_locked({"jsonrpc": "2.0", "method": topic, "params": {topic: content}})
 
@@ -185,8 +195,10 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         """As pyln's loop, but in large pieces; a request that Python cannot read is refused and ends nothing."""
         frames, source = Frames(), self.stdin.fileno()
         while chunk := os.read(source, _CHUNK_BYTES):
-            for message in frames.of(chunk):
-                self._dispatch(message)
+            # The answers that need no other thread leave together: a burst of HTLCs costs the node one wake-up.
+            with self._outlet.together():
+                for message in frames.of(chunk):
+                    self._dispatch(message)
 
     def _dispatch(self, message: bytes) -> None:
         try:
@@ -324,20 +336,9 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         if services is None:
             return
         if slot is not None:
-            self._submit(self._look, services, slot)
+            services.looker.look(slot)
         elif (label := _label_of(payment)) is not None and offer_id_of(label) is not None:
             self._submit(self._look_offer, services, label)
-
-    @staticmethod
-    def _look(services: Services, slot: Slot) -> None:
-        try:
-            services.payments.look(slot)
-        except PaycodesError as e:
-            log.info("%s is looked at again by reconcile: %s", slot.label, e)
-            services.watcher.wake()
-        except Exception as e:
-            log.error("%s is looked at again by reconcile: %s", slot.label, describe(e))
-            services.watcher.wake()
 
     @staticmethod
     def _look_offer(services: Services, label: str) -> None:

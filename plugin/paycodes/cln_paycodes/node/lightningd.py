@@ -77,8 +77,11 @@ class Lightningd:
         return then(self._connection.begin("invoice", params, timeout_s=self._timeout_s), _issued)
 
     def invoice_by_label(self, label: str) -> NodeInvoice | None:
-        found = self._call("listinvoices", label=label)["invoices"]
-        return _invoice(found[0]) if found else None
+        return _only_invoice(self._call("listinvoices", label=label))
+
+    def begin_look(self, label: str) -> Future[NodeInvoice | None]:
+        answer = self._connection.begin("listinvoices", {"label": label}, timeout_s=self._timeout_s)
+        return then(answer, _only_invoice)
 
     def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
         page = self._call("listinvoices", index=index, start=start, limit=limit)["invoices"]
@@ -217,6 +220,11 @@ def _issued(answer: dict[str, Any]) -> Issued:
         expires_at=answer["expires_at"],
         created_index=answer["created_index"],
     )
+
+
+def _only_invoice(answer: dict[str, Any]) -> NodeInvoice | None:
+    found = answer["invoices"]
+    return _invoice(found[0]) if found else None
 
 
 def _invoice(entry: dict[str, Any]) -> NodeInvoice:

@@ -98,6 +98,9 @@ class Node(Protocol):
 
     def invoice_by_label(self, label: str) -> NodeInvoice | None: ...
 
+    def begin_look(self, label: str) -> Future[NodeInvoice | None]:
+        """The same, asked for now and answered later."""
+
     def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
         """A page by `created` or `updated` index, from `start` (1 at least) on."""
 

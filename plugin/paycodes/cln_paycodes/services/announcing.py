@@ -1,6 +1,7 @@
 """Every event, told inside the node too: custom notifications for other plugins, at least once, after the commit.
 
-How far the telling has come is on disk, and is written after it was told: a crash between makes it be told again.
+How far the telling has come is written after it was told, and gets to the disk with what is written next: a crash
+before that makes it be told again.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class Announcer:
             crash.point("announce:start")
             self._emit(TOPICS[EventType(event.type)], _content(event))
         crash.point("announce:emitted")
-        self._store.write(partial(cursors.put_fact, name=_TOLD, value=str(batch[-1].sequence)))
+        mark = partial(cursors.put_fact, name=_TOLD, value=str(batch[-1].sequence))
+        self._store.submit(mark, durable=False).result()
         crash.point("announce:recorded")
         return len(batch) == BATCH
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,12 +25,12 @@ from ..core.reconciliation import (
     judge,
 )
 from ..core.records import Invoice, NodeInvoice
-from ..core.states import InvoiceStatus
+from ..core.states import IllegalMove, InvoiceStatus
 from ..node.port import Node
 from ..store import found_invoices, invoices, outbox
 from ..store.found_invoices import Found
 from ..store.store import Store
-from ..store.writer import Transaction
+from ..store.writer import Rejected, Transaction
 from .registry import Registry
 
 log = logging.getLogger(__name__)
@@ -93,23 +92,48 @@ class Books:
 
     def settle_with_node(self, slot: Slot) -> Invoice | None:
         """Ask the node about one slot and bring its row to what the node says; the row afterwards."""
-        fact = self._node.invoice_by_label(slot.label)
-        crash.point("paid:asked")
-        finding = self.judge(slot, fact)
-        if finding is not None and fact is not None and finding.to is not None:
-            self.apply(finding, fact).result()
-            crash.point("paid:recorded")
+        self.settle_together([slot])
         return self.by_slot(slot)
 
-    def judge(self, slot: Slot, fact: NodeInvoice | None) -> Finding | None:
-        return judge(
-            slot,
-            self.by_slot(slot),
-            fact,
-            payment_hash=self.payment_hash(slot),
-            now=self._clock(),
-            intent_fresh=self.intent_fresh(slot),
-        )
+    def settle_together(self, slots: Iterable[Slot]) -> None:
+        """The same for many slots: they are asked for at once, and share a transaction.
+
+        Raises NodeRefused or NodeUnknown before anything is written, and what one of them could not be written for
+        after the others were.
+        """
+        asked = [(slot, self._node.begin_look(slot.label)) for slot in slots]
+        facts = {slot: fact for slot, answer in asked if (fact := answer.result()) is not None}
+        crash.point("paid:asked")
+        repairs = self._repairs(facts)
+        if not repairs:
+            return
+        failed = self._store.write(partial(self._carry_out_each, repairs=repairs))
+        crash.point("paid:recorded")
+        if failed:
+            raise failed[0]
+
+    def _repairs(self, facts: dict[Slot, NodeInvoice]) -> list[Repair]:
+        """What the node's words change."""
+        rows, repairs = self._store.read(lambda sql: invoices.by_slots(sql, facts)), []
+        for slot, fact in facts.items():
+            row = rows.get(slot)
+            payment_hash = self.payment_hash(slot) if row is None else row.payment_hash
+            intent_fresh = self.intent_fresh(slot)
+            finding = judge(slot, row, fact, payment_hash=payment_hash, now=self._clock(), intent_fresh=intent_fresh)
+            if finding is not None and finding.to is not None:
+                repairs.append(Repair(finding=finding, fact=fact, payment_hash=payment_hash))
+        return repairs
+
+    def _carry_out_each(self, tx: Transaction, repairs: list[Repair]) -> list[Exception]:
+        """Each on its own; the errors of those that could not be carried out."""
+        failed: list[Exception] = []
+        for repair in repairs:
+            try:
+                with tx.part():
+                    self.carry_out(tx, repair)
+            except (IllegalMove, Rejected, LookupError) as e:
+                failed.append(e)
+        return failed
 
     def would_tell(self, to: InvoiceStatus | None, payment_hash: str) -> bool:
         """An invoice that gets this state would cause an event that was never made."""
@@ -145,11 +169,6 @@ class Books:
         """In hex, likewise."""
         keys = self.keys(slot)
         return None if keys is None else keys.payment_hash.hex()
-
-    def apply(self, finding: Finding, fact: NodeInvoice | None) -> Future[bool]:
-        """Carry out a finding that has a target state; the future is done on disk, True when it made an event."""
-        repair = Repair(finding=finding, fact=fact, payment_hash=self.payment_hash(finding.slot))
-        return self._store.submit(partial(self.carry_out, repair=repair))
 
     def carry_out(self, tx: Transaction, repair: Repair) -> bool:
         """Change what the finding says, and make its event; True when that is new.

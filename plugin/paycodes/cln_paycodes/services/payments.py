@@ -6,6 +6,7 @@ module ask the node, and only the node's answer moves a row to `paid`, in one tr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,9 +18,9 @@ from ..core.events import Event, EventType, event_id
 from ..core.labels import Slot
 from ..core.outgoing import outcomes_of
 from ..core.records import NodePayment
-from ..core.states import InvoiceStatus
+from ..core.states import IllegalMove, InvoiceStatus
 from ..node.port import Node
-from ..store import invoices, outbox
+from ..store import outbox
 from ..store.store import Store
 from ..store.writer import Transaction
 from .books import Books
@@ -49,18 +50,13 @@ class Payments:
         """Write down that a complete payment for this slot has arrived; done when it is on disk."""
 
         def job(tx: Transaction) -> None:
-            row = invoices.by_slot(tx, slot)
-            if row is not None and row.status is InvoiceStatus.ISSUED:
+            with contextlib.suppress(IllegalMove, LookupError):  # only an issued one is about to be paid
                 self._books.change(tx, slot, InvoiceStatus.PAYING)
 
         self._books.note_intent(slot)
         future = self._store.submit(job)
         future.add_done_callback(lambda _: crash.point("hook:intent"))
         return future
-
-    def look(self, slot: Slot) -> None:
-        """Ask the node about a slot of ours and write down what it says."""
-        self._books.settle_with_node(slot)
 
     def is_told(self, part: NodePayment) -> bool:
         """The payment of this part is known to have been sent: that is its end."""

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from ..core.report import Report
 from ..errors import PaycodesError
 from ..node.port import Node
-from ..store import cursors
 from ..store.store import Store
 from .books import Books
 from .endpoints import Endpoints
@@ -71,6 +70,8 @@ class Reconciler:
         )
         #: what the last reading of the node's datastore could not make sense of; None before the first
         self._definition_problems: list[str] | None = None
+        #: the node's indexes, by subsystem and name, up to which the last run has looked
+        self.seen: dict[str, int] = {}
         self.last: Report | None = None
         self.last_at: int | None = None
         #: a payment that looks failed may still be tried again: seconds after which to look once more
@@ -96,14 +97,11 @@ class Reconciler:
             if not dry_run:
                 self._definition_problems = run.definition_problems
                 self.again_in_s = run.again_in_s
+                self.seen = run.seen
                 self.last, self.last_at = report, self._clock()
             return report
         finally:
             self._running.release()
-
-    def cursor(self, name: str) -> int:
-        """How far one of the node's indexes was looked at."""
-        return self._sources.store.read(lambda sql: cursors.get(sql, name)) or 0
 
     def stop(self) -> None:
         """Have a run that is under way end at its next step."""

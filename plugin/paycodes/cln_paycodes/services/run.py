@@ -62,6 +62,8 @@ class Run:
         self._first = definition_problems is None
         self.definition_problems = definition_problems or []
         self.again_in_s: float | None = None
+        #: the node's indexes up to which this run has looked
+        self.seen: dict[str, int] = {}
         self._report = Report(full=full, dry_run=dry_run)
         self._findings = Findings(sources, self._report, dry_run=dry_run)
 
@@ -252,10 +254,11 @@ class Run:
         They move together: what is gone from the list is judged by the holes that it left behind all of them.
         """
         self._findings.flush()
-        if self._dry_run:
-            return
         values = {f"invoices.{name}": value for name, value in self._reached.items()}
         values["invoices.deleted"] = self._last["deleted"]
+        self.seen |= values
+        if self._dry_run:
+            return
         if any(self._before.get(name) != value for name, value in values.items()):
             self._store.write(
                 partial(_put_cursors, values=values, anchors=self._listing.anchors, everything=self._everything)
@@ -265,7 +268,7 @@ class Run:
     # --- 4. outgoing payments ---
 
     def _outgoing(self) -> None:
-        last = self._node.last_index(subsystem="sendpays", index="updated")
+        last = self.seen["sendpays.updated"] = self._node.last_index(subsystem="sendpays", index="updated")
         before = self._before.get("sendpays.updated")
         outgoing = Outgoing(self._node, self._sources.payments, dry_run=self._dry_run, check=self._sources.check)
         if before is None or before > last or self._everything or not self._continuity.knows_payments():

@@ -25,9 +25,11 @@ class Timer:
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Run `action` in the timer's thread in `delay_s` seconds; it must be short."""
+        entry = (time.monotonic() + delay_s, next(self._order), action)
         with self._changed:
-            heapq.heappush(self._heap, (time.monotonic() + delay_s, next(self._order), action))
-            self._changed.notify()
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] is entry:  # else the thread is up before it is due
+                self._changed.notify()
 
     def stop(self) -> None:
         with self._changed:

@@ -22,7 +22,7 @@ SETTLE_S = 0.5
 #: Seconds after which a call that failed is tried again.
 RETRY_S = 5.0
 
-#: What is watched, by the cursor that says how far it was looked at. New invoices are not: nearly all are our own.
+#: What is watched: subsystem and index. New invoices are not: nearly all are our own.
 _WATCHED = (("invoices", "updated"), ("invoices", "deleted"), ("sendpays", "updated"))
 
 
@@ -33,6 +33,9 @@ class Watcher:
         self._interval_s = interval_s
         self._due = threading.Event()
         self._stopping = threading.Event()
+        #: how many runs have come to an end, good or bad
+        self._runs = 0
+        self._ran = threading.Condition()
         #: why the last run was cut off; None when it came to its end
         self.last_error: str | None = None
 
@@ -45,6 +48,8 @@ class Watcher:
         self._stopping.set()
         self._reconciler.stop()
         self._due.set()
+        with self._ran:
+            self._ran.notify_all()
 
     def wake(self) -> None:
         """Something may have changed: run soon."""
@@ -66,17 +71,31 @@ class Watcher:
             except Exception as e:
                 self.last_error, wait_s = describe(e), RETRY_S
                 log.error("reconcile failed: %s", describe(e))
+            with self._ran:
+                self._runs += 1
+                self._ran.notify_all()
             if self._due.wait(wait_s):
                 self._stopping.wait(SETTLE_S)
 
     def _watch(self, subsystem: str, index: str) -> None:
-        """Wait for the first change behind what was looked at: one between two waits ends the next at once."""
-        told = 0
+        """Wait for the first change behind what the last run saw, and then for the next run: however many changes come
+        meanwhile, they cost one call. One that came too late for that run ends the next wait at once.
+        """
+        runs = 0
         while not self._stopping.is_set():
+            runs = self._run_after(runs)
+            seen = self._reconciler.seen.get(f"{subsystem}.{index}")
             try:
-                looked_at = self._reconciler.cursor(f"{subsystem}.{index}")
-                self._node.wait_index(subsystem=subsystem, index=index, value=max(told, looked_at) + 1)
-                told = self._node.last_index(subsystem=subsystem, index=index)
-                self._due.set()
+                if seen is not None and self.last_error is None:
+                    self._node.wait_index(subsystem=subsystem, index=index, value=seen + 1)
+                    runs = self._runs
+                    self._due.set()
             except PaycodesError:
+                runs = 0
                 self._stopping.wait(RETRY_S)
+
+    def _run_after(self, runs: int) -> int:
+        """Wait until more runs than that have ended; how many have."""
+        with self._ran:
+            self._ran.wait_for(lambda: self._runs > runs or self._stopping.is_set())
+            return self._runs

@@ -210,6 +210,8 @@ def count(
 
     No index below `behind_index` is handed out any more.
     """
+    if not (issued or paid or pending or received_msat or behind_index):
+        return
     sql.execute(
         "UPDATE paycodes SET issued = issued + ?, paid = paid + ?, pending = pending + ?,"
         " received_msat = received_msat + ?, next_index = max(next_index, ?) WHERE paycode_id = ?",
