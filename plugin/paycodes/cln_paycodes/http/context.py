@@ -1,12 +1,15 @@
-"""What the routes share: the services, the limits, and the way from the loop to a thread and back."""
+"""What the routes share: the services, the limits, and the way to what other threads make.
+
+The loop reads the sidecar itself: a row by its key takes less than it takes to hand the question to a thread, and no
+reader waits for a writer. Whatever else has to be waited for gives a future.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -17,12 +20,11 @@ from ..core.states import InvoiceStatus
 from ..errors import NodeUnknown
 from ..services.waiting import Waiters
 from ..services.wallets import Wallets
+from .arrivals import Arrivals
 from .limits import Limits
 
 T = TypeVar("T")
 
-#: Threads for what only reads the sidecar.
-READERS = 4
 #: Seconds after which a caller is told to try again; what it began goes on and stays in the books.
 ANSWER_S = 20.0
 
@@ -38,26 +40,20 @@ class Context:
     limits: Limits
     clock: Callable[[], int]
     is_healthy: Callable[[], bool]
-    _readers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(READERS, thread_name_prefix="paycodes-http-read")
-    )
-
-    async def read(self, job: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """Run what only reads in a thread."""
-        return await self._loop().run_in_executor(self._readers, partial(job, *arguments, **named))
+    _arrivals: Arrivals = field(default_factory=Arrivals)
 
     async def make(self, request: Request, paycode_id: str, begin: Callable[[], Future[T]]) -> T:
         """What an invoice is made for, within the limits; TurnedAway, or NodeUnknown after `ANSWER_S`."""
         if not self.limits.may_make(self.limits.address(request), paycode_id) or not self.limits.has_room():
             await self.limits.pause()
             raise TurnedAway
-        under_way = asyncio.wrap_future(begin())
+        under_way = self._arrivals.of(begin())
         self.limits.callbacks += 1
         under_way.add_done_callback(self._made)
-        try:
-            return await asyncio.wait_for(asyncio.shield(under_way), ANSWER_S)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise NodeUnknown("the node has not answered yet") from None
+        await asyncio.wait((under_way,), timeout=ANSWER_S)
+        if not under_way.done():
+            raise NodeUnknown("the node has not answered yet")
+        return under_way.result()
 
     def _made(self, under_way: asyncio.Future[Any]) -> None:
         self.limits.callbacks -= 1
@@ -72,12 +68,4 @@ class Context:
 
     async def wait_paid(self, slot: Slot, timeout_s: float) -> Invoice:
         """Raises WaitTimeout, or IllegalState once it cannot be paid any more."""
-        future = await self.read(self.waiters.wait, slot, InvoiceStatus.PAID, timeout_s)
-        return await asyncio.wrap_future(future)
-
-    @staticmethod
-    def _loop() -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    def stop(self) -> None:
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        return await self._arrivals.of(self.waiters.wait(slot, InvoiceStatus.PAID, timeout_s))

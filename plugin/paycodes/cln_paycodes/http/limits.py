@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from starlette.requests import HTTPConnection
 
@@ -74,15 +75,7 @@ class Limits:
         forwarded = request.headers.getlist("x-forwarded-for")
         if forwarded:
             peer = self._forwarded(peer, ",".join(forwarded))
-        try:
-            ip = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return peer[:64]
-        if isinstance(ip, ipaddress.IPv6Address):
-            if ip.ipv4_mapped is not None:
-                return str(ip.ipv4_mapped)
-            return str(ipaddress.ip_network((ip, 64), strict=False))
-        return str(ip)
+        return _caller(peer)
 
     def _forwarded(self, peer: str, chain: str) -> str:
         """The last address of the chain that is not a proxy of ours."""
@@ -144,6 +137,20 @@ class Limits:
     @staticmethod
     async def pause() -> None:
         await asyncio.sleep(PAUSE_S)
+
+
+@lru_cache(_MOST_KEYS)
+def _caller(address: str) -> str:
+    """What counts as one: an address, a network, or whatever a proxy wrote there."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
 
 
 def _buckets(per_minute: int) -> TokenBuckets | None:

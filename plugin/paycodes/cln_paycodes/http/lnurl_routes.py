@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ..core.lnurl import read_callback
 from ..core.records import Paycode
@@ -57,49 +58,59 @@ class LnurlRoutes:
     def routes(self) -> list[Route]:
         user, code = "/.well-known/lnurlp/{user}", "/lnurlp/{paycode_id}"
         return [
-            self._route(user, self._resolve),
-            self._route(user + "/callback", self._callback, makes=True),
-            self._route(code, self._resolve),
-            self._route(code + "/callback", self._callback, makes=True),
-            self._route("/verify/{payment_hash}", self._verify),
+            _route(code + "/callback", self._callback, makes=True),
+            _route(user + "/callback", self._callback, makes=True),
+            _route(code, self._resolve),
+            _route(user, self._resolve),
+            _route("/verify/{payment_hash}", self._verify),
         ]
-
-    @staticmethod
-    def _route(path: str, handler: Handler, *, makes: bool = False) -> Route:
-        async def endpoint(request: Request) -> Response:
-            if request.method == "OPTIONS":
-                return Response(status_code=204, headers=_CORS)
-            if request.method == "HEAD" and makes:
-                return answer({})  # a HEAD must not leave an invoice behind
-            return await _answered(handler, request)
-
-        return Route(path, endpoint, methods=list(_METHODS))
 
     # --- handlers ---
 
-    async def _paycode(self, request: Request) -> Paycode:
+    def _paycode(self, request: Request) -> Paycode:
         user = request.path_params.get("user")
         paycode = (
-            await self._context.read(self._wallets.by_id, request.path_params["paycode_id"])
-            if user is None
-            else await self._context.read(self._wallets.by_user, user)
+            self._wallets.by_id(request.path_params["paycode_id"]) if user is None else self._wallets.by_user(user)
         )
         request.state.paycode = paycode
         return paycode
 
     async def _resolve(self, request: Request) -> Answer:
         await self._context.may_ask(request)
-        return self._wallets.pay_request(await self._paycode(request))
+        return self._wallets.pay_request(self._paycode(request))
 
     async def _callback(self, request: Request) -> Answer:
         await self._context.may_ask(request)
-        paycode = await self._paycode(request)
+        paycode = self._paycode(request)
         asked = read_callback(dict(request.query_params))
         return await self._context.make(request, paycode.paycode_id, lambda: self._wallets.pay(paycode, asked))
 
     async def _verify(self, request: Request) -> Answer:
         await self._context.may_ask(request)
-        return await self._context.read(self._wallets.verify, request.path_params["payment_hash"])
+        return self._wallets.verify(request.path_params["payment_hash"])
+
+
+def _route(path: str, handler: Handler, *, makes: bool = False) -> Route:
+    return Route(path, _Endpoint(handler, makes=makes), methods=list(_METHODS))
+
+
+class _Endpoint:
+    """An ASGI application of its own: Starlette puts nothing around it, as it does around a function."""
+
+    def __init__(self, handler: Handler, *, makes: bool) -> None:
+        self._handler = handler
+        self._makes = makes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._response(Request(scope))
+        await response(scope, receive, send)
+
+    async def _response(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=_CORS)
+        if request.method == "HEAD" and self._makes:
+            return answer({})  # a HEAD must not leave an invoice behind
+        return await _answered(self._handler, request)
 
 
 async def _answered(handler: Handler, request: Request) -> Response:

@@ -53,7 +53,7 @@ class PageRoutes:
 
     async def _paycode(self, request: Request) -> Paycode:
         await self._context.may_ask(request)
-        return await self._context.read(self._wallets.by_name, request.path_params["name"])
+        return self._wallets.by_name(request.path_params["name"])
 
     # --- the code and its form ---
 
@@ -89,13 +89,12 @@ class PageRoutes:
 
     # --- an invoice ---
 
-    async def _row(self, request: Request, paycode: Paycode) -> Invoice:
-        payment_hash = request.path_params["payment_hash"]
-        return await self._context.read(self._wallets.invoice_of, paycode, payment_hash)
+    def _row(self, request: Request, paycode: Paycode) -> Invoice:
+        return self._wallets.invoice_of(paycode, request.path_params["payment_hash"])
 
     async def _invoice(self, request: Request) -> Response:
         paycode = await self._paycode(request)
-        invoice = await self._row(request, paycode)
+        invoice = self._row(request, paycode)
         if invoice.bolt11 is None:
             raise UnknownInvoice("never issued")
         address = self._wallets.lightning_address(paycode)
@@ -105,7 +104,7 @@ class PageRoutes:
 
     async def _events(self, request: Request) -> Response:
         paycode = await self._paycode(request)
-        invoice = await self._row(request, paycode)
+        invoice = self._row(request, paycode)
         address = self._context.limits.address(request)
         if not self._context.limits.has_stream_room(address):
             raise TurnedAway

@@ -171,7 +171,6 @@ class BoundedProtocol(HttpToolsProtocol):
 class HttpServer:
     def __init__(self, context: Context, sock: socket.socket) -> None:
         """Starts to answer on a listening socket."""
-        self._context = context
         self._sock = sock
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -206,7 +205,6 @@ class HttpServer:
         """Close the port and end what is open."""
         self._server.should_exit = True
         self._thread.join(STOP_S + 1)
-        self._context.stop()
 
 
 def listening_socket(address: Address) -> socket.socket:
