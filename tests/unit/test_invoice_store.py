@@ -193,16 +193,19 @@ def test_only_reserved_rows_are_forgotten(sql: sqlite3.Connection) -> None:
         invoices.get(sql, slot_of("coffee", 1))
 
 
-def test_by_slots_finds_those_that_exist(sql: sqlite3.Connection) -> None:
-    """Slots without a row are absent, and no slot at all is no question."""
+def test_many_are_found_by_slot_and_by_hash_where_they_exist(sql: sqlite3.Connection) -> None:
+    """Those without a row are absent, and none at all is no question."""
     slots = [slot_of("coffee", 1), slot_of("coffee", 3), slot_of("tea", 1)]
     for slot in slots:
         add_invoice(sql, slot)
 
     found = invoices.by_slots(sql, [*slots, slot_of("coffee", 2), slot_of("tea", 3)])
+    by_hash = invoices.by_hashes(sql, [*map(hash_of, slots), hash_of(slot_of("coffee", 2)), "00"])
 
     assert {slot: row.slot for slot, row in found.items()} == {slot: slot for slot in slots}
     assert invoices.by_slots(sql, []) == {}
+    assert by_hash == {row.payment_hash: row for row in found.values()}
+    assert invoices.by_hashes(sql, []) == {}
 
 
 def _fill(sql: sqlite3.Connection) -> None:
@@ -272,6 +275,7 @@ SLOT = slot_of("coffee", 1)
 HOT: dict[str, Callable[[Sql], object]] = {
     "by_slot": lambda sql: invoices.by_slot(sql, SLOT),
     "by_slots": lambda sql: invoices.by_slots(sql, [SLOT]),
+    "by_hashes": lambda sql: invoices.by_hashes(sql, ["00"]),
     "by_hash": lambda sql: invoices.by_hash(sql, "00"),
     "by_idempotency_key": lambda sql: invoices.by_idempotency_key(sql, "00", "key"),
     "last_index": lambda sql: invoices.last_index(sql, "00"),
@@ -298,7 +302,7 @@ def test_no_hot_question_scans_or_sorts(sql: sqlite3.Connection, query: Callable
 
     query(explained)
 
-    # json_each of `by_slots` is the list of slots itself.
+    # json_each of `by_slots` and `by_hashes` is the list that is asked for itself.
     tables = [step for step in explained.plans if "VIRTUAL TABLE" not in step]
     assert any(step.startswith("SEARCH") for step in tables)
     assert [step for step in tables if not step.startswith("SEARCH")] == []

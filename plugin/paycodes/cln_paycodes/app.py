@@ -224,6 +224,7 @@ class Services:
         self.actions.start()
         self.pruner.start()
         self.decisions.start()
+        self.desk.start()
         self.looker.start()
         self.watcher.start()
         self.doors.open()
@@ -232,6 +233,7 @@ class Services:
         """Bring what is under way to the disk and let go of the sidecar."""
         self.doors.close()
         self.watcher.stop()
+        self.desk.stop()
         self.looker.stop()
         self.actions.stop()
         self.waiters.close()

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 #: Tells one topic with its content to the node.
 Emit = Callable[[str, dict[str, Any]], None]
 
-#: Events told at a time, and the pause in seconds after so many: a rebuilt outbox does not crowd out hooks' answers.
+#: Events told at a time, and the pause in seconds after some were: those of a burst are told and written down together,
+#: and a rebuilt outbox does not crowd out hooks' answers.
 BATCH = 64
 _PAUSE_S = 0.05
 
@@ -75,7 +76,7 @@ class Announcer:
             self._wake.set()
 
     def _tell_events(self) -> bool:
-        """Tell the next events; True when there may be more."""
+        """Tell the next events; False when there are none."""
         told = int(self._store.read(partial(cursors.fact, name=_TOLD)) or 0)
         batch = self._store.read(partial(outbox.after, sequence=told, limit=BATCH))
         if not batch:
@@ -87,7 +88,7 @@ class Announcer:
         mark = partial(cursors.put_fact, name=_TOLD, value=str(batch[-1].sequence))
         self._store.submit(mark, durable=False).result()
         crash.point("announce:recorded")
-        return len(batch) == BATCH
+        return True
 
     def _tell_ends(self) -> None:
         for endpoint in self._store.read(endpoints.untold_ends):

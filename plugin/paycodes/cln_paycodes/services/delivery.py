@@ -63,6 +63,8 @@ class Deliveries:
             idle=self.wake,
         )
         self._wake = threading.Event()
+        #: an event is nobody's to be sent to, until an endpoint is added
+        self._has_no_endpoints = False
         self._lock = threading.Lock()
         self._senders: dict[str, Sender] = {}
         self._stopped = False
@@ -72,13 +74,15 @@ class Deliveries:
 
     def wake(self) -> None:
         """Something may be due. Reads nothing: the writer's thread calls it."""
-        self._wake.set()
+        if not self._has_no_endpoints:
+            self._wake.set()
 
     def refresh(self) -> None:
         """An endpoint was added, changed or removed."""
         with self._lock:
             for sender in self._senders.values():
                 sender.interrupt()
+        self._has_no_endpoints = False
         self.wake()
 
     def stop(self) -> None:
@@ -87,7 +91,7 @@ class Deliveries:
             self._stopped = True
             for sender in self._senders.values():
                 sender.stop()
-        self.wake()
+        self._wake.set()
 
     def _run(self) -> None:
         while not self._stopped:
@@ -105,6 +109,9 @@ class Deliveries:
     def _start_due(self) -> float:
         """Have a sender at work for each endpoint with something due; the seconds until the next one has."""
         now, sleep_s = self._clock(), LONGEST_SLEEP_S
+        self._has_no_endpoints = not self._store.read(endpoints.are_there)
+        if self._has_no_endpoints:
+            return sleep_s
         for endpoint_id in self._store.read(partial(endpoints.ahead_of, now=now)):
             self._store.write(partial(_follow_clock, endpoint_id=endpoint_id, now=now))
         for endpoint_id, due_at in self._store.read(outbox.endpoints_due):

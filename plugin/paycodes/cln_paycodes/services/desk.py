@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from ..core.keys import payment_secret_of
 from ..core.records import Invoice
 from ..core.states import FINAL, InvoiceStatus
 from ..errors import PaycodesError, describe
+from ..gathering import Gathering
 from ..node.port import Node
 from ..store import invoices
 from ..store.store import Store
@@ -48,6 +49,9 @@ from .registration import Registration
 log = logging.getLogger(__name__)
 
 _S = InvoiceStatus
+
+#: Parts that are looked up together.
+MOST_TOGETHER = 64
 
 #: Seconds that the node may take to settle a payment of its own to itself.
 SELF_PAYMENT_S = 10.0
@@ -115,6 +119,7 @@ class Desk:
         #: of every invoice of ours that may still be paid
         self._hashes = set(store.read(invoices.open_hashes))
         self._payments: dict[str, _Payment] = {}
+        self._arrived: Gathering[tuple[_Payment, Part]] = Gathering(MOST_TOGETHER)
         self._final_cltv_blocks = node.cltv_final()
         self._asking = threading.Lock()
         self._before: dict[str, dict[Key, int]] | None = None
@@ -139,7 +144,56 @@ class Desk:
         htlc = read_htlc(params)
         payment = self._payments.setdefault(htlc.payment_hash, _Payment())
         payment.undecided.add(htlc.key)
-        self._submit(self._decide, payment, Part(htlc, answer))
+        self._arrived.put((payment, Part(htlc, answer)))
+
+    def start(self) -> None:
+        """From here on what was taken is decided."""
+        threading.Thread(target=self._run, name="paycodes-desk", daemon=True).start()
+
+    def stop(self) -> None:
+        self._arrived.close()
+
+    def _run(self) -> None:
+        """Parts that come together are looked up together; those for which that is enough are decided here, in their
+        order, the others each on a thread of its own.
+        """
+        while arrived := self._arrived.take():
+            rows = self._rows({part.htlc.payment_hash for _, part in arrived})
+            for payment, part in arrived:
+                row = rows.get(part.htlc.payment_hash)
+                try:
+                    is_decided = row is not None and self._let_at_once(payment, part, row)
+                except Exception as e:
+                    log.error("an HTLC of ours is looked at once more: %s", describe(e))
+                    is_decided = False
+                if not is_decided:
+                    self._submit(self._decide, payment, part)
+
+    def _rows(self, payment_hashes: Iterable[str]) -> dict[str, Invoice]:
+        """By hash; none when they cannot be read now."""
+        try:
+            return self._store.read(lambda sql: invoices.by_hashes(sql, payment_hashes))
+        except PaycodesError as e:
+            log.warning("HTLCs of ours are looked up one by one: %s", e)
+            return {}
+
+    def _let_at_once(self, payment: _Payment, part: Part, row: Invoice) -> bool:
+        """Let a part of an invoice that the node has had from the start go on, if nobody needs to be asked for that:
+        False when it is not so.
+        """
+        is_plain = row.status in (_S.ISSUED, _S.PAYING) and not row.hold and row.registered and not row.registered_late
+        if not is_plain or not payment.lock.acquire(blocking=False):
+            return False
+        try:
+            if not payment.known and self._before is not None:
+                self._look_back(payment, part.htlc)
+            lets = payment.known and self._is_payable(part.htlc, row) and not _is_one_too_many(payment, part.htlc)
+            if lets:
+                payment.let(part.htlc)
+                part.answer(CONTINUE)
+            return lets
+        finally:
+            payment.lock.release()
 
     def note_settling(self, payment_hash: bytes) -> None:
         """The node is about to settle a payment; one whose HTLCs were not seen here it sends to itself.

@@ -7,12 +7,12 @@ the next: the busier the node, the less each costs. What cannot be looked at is 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable
 
 from ..core.labels import Slot
 from ..errors import PaycodesError, describe
+from ..gathering import Gathering
 from .books import Books
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Looker:
         """`left` is called when something is left to `reconcile`."""
         self._books = books
         self._left = left
-        self._told: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
+        self._told: Gathering[Slot] = Gathering(MOST_TOGETHER)
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="paycodes-look", daemon=True).start()
@@ -36,10 +36,11 @@ class Looker:
         self._told.put(slot)
 
     def stop(self) -> None:
-        self._told.put(None)
+        self._told.close()
 
     def _run(self) -> None:
-        while slots := self._next():
+        while told := self._told.take():
+            slots = list(dict.fromkeys(told))
             try:
                 self._books.settle_together(slots)
             except PaycodesError as e:
@@ -48,22 +49,6 @@ class Looker:
             except Exception as e:
                 log.error("%s is looked at again by reconcile: %s", _named(slots), describe(e))
                 self._left()
-
-    def _next(self) -> list[Slot]:
-        """Wait for something to look at, and take all that is there, each once; nothing when it is time to stop."""
-        slots: dict[Slot, None] = {}
-        try:
-            slot = self._told.get()
-            while slot is not None:
-                slots[slot] = None
-                if len(slots) == MOST_TOGETHER:
-                    break
-                slot = self._told.get_nowait()
-            else:
-                slots.clear()
-        except queue.Empty:
-            pass
-        return list(slots)
 
 
 def _named(slots: list[Slot]) -> str:

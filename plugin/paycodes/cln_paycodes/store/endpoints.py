@@ -51,6 +51,11 @@ def every(sql: Sql) -> list[Endpoint]:
     return [_record(row) for row in sql.execute(f"{_SELECT} ORDER BY created_at, rowid")]
 
 
+def are_there(sql: Sql) -> bool:
+    """There is an endpoint, in whatever state."""
+    return bool(sql.execute("SELECT EXISTS (SELECT 1 FROM endpoints)").fetchone()[0])
+
+
 def unmirrored(sql: Sql) -> list[Endpoint]:
     """Endpoints whose definition in the node's datastore is not the one here."""
     return [_record(row) for row in sql.execute(f"{_SELECT} WHERE NOT mirrored")]

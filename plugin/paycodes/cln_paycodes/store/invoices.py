@@ -89,6 +89,15 @@ def by_hash(sql: Sql, payment_hash: str) -> Invoice | None:
     return _one(sql, "payment_hash = ?", payment_hash)
 
 
+def by_hashes(sql: Sql, payment_hashes: Iterable[str]) -> dict[str, Invoice]:
+    """The rows of many payment hashes; one that has none is absent."""
+    rows = sql.execute(
+        f"SELECT {_COLUMNS} FROM json_each(?) AS w JOIN invoices ON payment_hash = w.value",
+        (json.dumps(list(payment_hashes)),),
+    )
+    return {invoice.payment_hash: invoice for invoice in map(_record, rows)}
+
+
 def by_idempotency_key(sql: Sql, paycode_id: str, key: str) -> Invoice | None:
     return _one(sql, "paycode_id = ? AND idempotency_key = ?", paycode_id, key)
 
