@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+import pytest
+from bench.load import Seen
+from bench.pace import Turn, rounds
 from bench.plot import plot
 from bench.report import document, table
 from bench.stage import Stage
@@ -52,3 +55,20 @@ def test_what_cannot_be_measured_says_why() -> None:
 
     assert "fast: not available: not in this version" in table(found, MACHINE)
     assert "0.9" not in plot(found, MACHINE)
+
+
+def test_drift_of_the_machine_hits_both_sides_of_a_payment_alike() -> None:
+    """Each round has both sides twice, in an order of which neither is later than the other, as one load each."""
+    turns: list[str] = []
+
+    def side(name: str) -> Turn:
+        turns.append(name)
+        slower = len(turns)  # with every turn
+        return Seen(0.03 * slower, [0.01 * slower] * 3), Seen(1.0 * slower, [0.1] * 30)
+
+    seen = list(rounds(2, "pay", lambda: side("ours"), lambda: side("plain")))
+
+    assert turns == ["ours", "plain", "plain", "ours", "plain", "ours", "ours", "plain"]
+    assert seen[0]["pay-32"] == (60 / 5, 60 / 5)
+    assert seen[0]["pay-1"] == pytest.approx((40, 30))
+    assert seen[1]["pay-32"] == (60 / 13, 60 / 13)

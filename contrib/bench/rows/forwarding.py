@@ -7,13 +7,10 @@ from typing import Any
 
 from network import Node, NotSupported
 
-from ..load import Job, load
+from ..load import Job
+from ..pace import AT_ONCE, CALLERS, ONE_BY_ONE, Turn, rounds, turn
 from ..stage import DESCRIPTION, PAID_MSAT, Stage, fresh, rpc
-from ..suite import Goal, Measurement, NotAvailable, Round, Row, take_turns
-
-ONE_BY_ONE = 30
-AT_ONCE = 200
-CALLERS = 32
+from ..suite import Goal, Measurement, NotAvailable, Round, Row
 
 #: Blocks that the node in the middle may want, and to spare for the last.
 _MIDDLE_BLOCKS, _SPARE_BLOCKS = 50, 10
@@ -60,23 +57,19 @@ def _hop(source: Node, target: Node) -> dict[str, Any]:
 def measure(stage: Stage) -> Iterator[Round]:
     line = Line(stage)
 
-    def forward() -> tuple[float, float]:
-        latency = load(line.forwards(ONE_BY_ONE, 1)).quantile_ms(0.5)
-        return latency, load(line.forwards(AT_ONCE, CALLERS)).per_second
+    def forward() -> Turn:
+        return turn(line.forwards(ONE_BY_ONE, 1), line.forwards(AT_ONCE, CALLERS))
 
-    def ours() -> tuple[float, float]:
+    def ours() -> Turn:
         stage.with_plugin()
         return forward()
 
-    def reference() -> tuple[float, float]:
+    def reference() -> Turn:
         stage.without_plugin()
         return forward()
 
     forward()  # the first payments over a channel are slower
-    for number in range(stage.rounds):
-        seen = take_turns(number, ours=ours, reference=reference)
-        (latency, rate), (plain_latency, plain_rate) = seen["ours"], seen["reference"]
-        yield {"forward-1": (latency, plain_latency), "forward-32": (rate, plain_rate)}
+    yield from rounds(stage.rounds, "forward", ours, reference)
     stage.with_plugin()
 
 

@@ -4,45 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..load import load
+from ..pace import AT_ONCE, CALLERS, ONE_BY_ONE, Turn, rounds, turn
 from ..stage import Stage
-from ..suite import Goal, Measurement, Round, Row, take_turns
+from ..suite import Goal, Measurement, Round, Row
 from .issuing import code_of
-
-ONE_BY_ONE = 30
-AT_ONCE = 150
-CALLERS = 32
 
 
 def measure(issue: str | None, name: str) -> Callable[[Stage], Iterator[Round]]:
     """Payments of a code's invoices, or (None) of invoices that the plugin has nothing to do with."""
 
-    def rounds(stage: Stage) -> Iterator[Round]:
+    def measured(stage: Stage) -> Iterator[Round]:
         paycode = None if issue is None else code_of(stage, issue)
 
-        def ours() -> tuple[float, float]:
+        def ours() -> Turn:
             stage.with_plugin()
             count = ONE_BY_ONE + AT_ONCE
             return _pay(stage, stage.plain_strings(count) if paycode is None else stage.paycode_strings(paycode, count))
 
-        def reference() -> tuple[float, float]:
+        def reference() -> Turn:
             stage.without_plugin()
             return _pay(stage, stage.plain_strings(ONE_BY_ONE + AT_ONCE))
 
         reference()  # the first payments over a channel are slower
-        for number in range(stage.rounds):
-            seen = take_turns(number, ours=ours, reference=reference)
-            (latency, rate), (plain_latency, plain_rate) = seen["ours"], seen["reference"]
-            yield {f"{name}-1": (latency, plain_latency), f"{name}-{CALLERS}": (rate, plain_rate)}
+        yield from rounds(stage.rounds, name, ours, reference)
         stage.with_plugin()
 
-    return rounds
+    return measured
 
 
-def _pay(stage: Stage, strings: list[str]) -> tuple[float, float]:
-    """The median latency in ms, one by one; payments per second, many at once."""
-    latency = load(stage.payments(strings[:ONE_BY_ONE], 1)).quantile_ms(0.5)
-    return latency, load(stage.payments(strings[ONE_BY_ONE:], CALLERS)).per_second
+def _pay(stage: Stage, strings: list[str]) -> Turn:
+    return turn(stage.payments(strings[:ONE_BY_ONE], 1), stage.payments(strings[ONE_BY_ONE:], CALLERS))
 
 
 def _measurement(issue: str | None, name: str, slower: Goal | None, rate: Goal | None) -> Measurement:
