@@ -194,5 +194,19 @@ def test_desk_goes_on_after_an_error(counter: Counter, monkeypatch: pytest.Monke
     assert counter.results(4) == ["continue"] * 4
 
 
+def test_row_that_makes_no_sense_stops_no_other_part(counter: Counter) -> None:
+    """Its parts are left to the node; those that are looked up with them or after them are decided as ever."""
+    counter.shop.plugin.store.write(
+        lambda tx: tx.execute("UPDATE invoices SET status = 'odd' WHERE idx = ?", (counter.rows[1].index,))
+    )
+    for number, row in enumerate(counter.rows[:3], start=1):
+        counter.offer(row, number)
+    counter.results(3)
+    counter.offer(counter.rows[3], 4)
+    counter.offer(counter.rows[3], 5)
+
+    assert counter.results(5) == ["continue"] * 4 + [FAILED]
+
+
 def _refuse(_: object) -> None:
     raise SidecarUnavailable("the sidecar cannot be read")

@@ -173,8 +173,8 @@ class Desk:
         """By hash; none when they cannot be read now."""
         try:
             return self._store.read(lambda sql: invoices.by_hashes(sql, payment_hashes))
-        except PaycodesError as e:
-            log.warning("HTLCs of ours are looked up one by one: %s", e)
+        except Exception as e:
+            log.warning("HTLCs of ours are looked up one by one: %s", describe(e))
             return {}
 
     def _let_at_once(self, payment: _Payment, part: Part, row: Invoice) -> bool:
