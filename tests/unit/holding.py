@@ -167,7 +167,7 @@ class Plugin:
             node_id="02" * 33,
             clock=lambda: NOW,
             changed=lambda invoice: self.waiters.changed(invoice),
-            awaited=lambda _: False,
+            awaited=lambda: (),
             opened=lambda _: None,
             told=lambda: None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,3 +91,9 @@ class Explained:
         steps = self._conn.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
         self.plans += [detail for *_, detail in steps]
         return self._conn.execute(statement, parameters)
+
+    def executemany(self, statement: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        rows = list(parameters)
+        steps = self._conn.execute(f"EXPLAIN QUERY PLAN {statement}", rows[0]).fetchall()
+        self.plans += [detail for *_, detail in steps]
+        return self._conn.executemany(statement, rows)

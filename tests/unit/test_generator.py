@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import curve
 import pytest
+from cln_paycodes.core import generator
 from cln_paycodes.core.generator import add_multiple
 from coincurve import PrivateKey, PublicKey
 from hypothesis import assume, given, settings
@@ -48,3 +51,13 @@ def test_point_at_infinity_is_refused() -> None:
     """A point and its negative have no sum that could be a key."""
     with pytest.raises(ValueError, match=r"."):
         add_multiple(POINT, (curve.ORDER - 7).to_bytes(32, "big"))
+
+
+def test_many_threads_may_be_the_first() -> None:
+    """Whoever of them makes the table, all sums are right: lost invoices are issued again many at a time."""
+    scalars = [number.to_bytes(32, "big") for number in range(1 << 240, (1 << 240) + 64)]
+    generator._table.cache_clear()
+    with ThreadPoolExecutor(16) as pool:
+        sums = [total.format() for total in pool.map(lambda scalar: add_multiple(POINT, scalar), scalars)]
+
+    assert sums == [POINT.add(scalar).format() for scalar in scalars]

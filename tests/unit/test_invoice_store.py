@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.states import MOVES, IllegalMove, InvoiceStatus
-from cln_paycodes.store import invoices, paycodes
+from cln_paycodes.store import found_invoices, invoices, paycodes
 from cln_paycodes.store.store import Sql
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -288,7 +288,9 @@ HOT: dict[str, Callable[[Sql], object]] = {
     "open_slots": lambda sql: invoices.open_slots(sql, S.ISSUED, now=NOW, after=(NOW, 5), limit=10),
     "open_slots past their time": lambda sql: invoices.open_slots(sql, S.ISSUED, now=NOW, past_time=True, limit=10),
     "count_open": lambda sql: invoices.count_open(sql, S.ISSUED),
-    "outlines": lambda sql: invoices.outlines(sql, "00", from_index=5, limit=10),
+    "open_between": lambda sql: invoices.open_between(sql, S.ISSUED, now=NOW, first=Slot("00", 5), last=9),
+    "among": lambda sql: found_invoices.among(sql, {"00": [5, 9]}),
+    "outlines": lambda sql: invoices.outlines(sql, "00", first=5, last=9, limit=10),
     "change": lambda sql: invoices.change(sql, SLOT, S.ISSUED, now=NOW),
     "forget": lambda sql: invoices.forget(sql, SLOT),
 }

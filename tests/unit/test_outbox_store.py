@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from cln_paycodes.core.events import Event, EventType, event_id
+from cln_paycodes.core.events import Event, EventRow, EventType, event_id
 from cln_paycodes.core.records import DeliveryStatus, Endpoint, EndpointStatus
 from cln_paycodes.store import endpoints, outbox, retention
 from samples import NOW, Explained, memory_sidecar
@@ -80,6 +80,21 @@ def test_event_is_made_once(sql: Any) -> None:
     assert made == [True, False]
     assert outbox.due(sql, "ep_a", now=NOW, limit=9)[0][1].data == {"index": 1}
     assert outbox.event_count(sql) == 1
+
+
+def test_many_events_are_made_together(sql: Any) -> None:
+    """Those that are new, in their order, each with its deliveries; those that were ever here are left out."""
+    add_endpoint(sql, "ep_a")
+    add_endpoint(sql, "ep_b", paycode_id="other")
+    outbox.add(sql, event_of(2))
+    sql.execute("INSERT INTO pruned_events (id) VALUES (?)", (event_of(4).id,))
+    events = [event_of(1), event_of(2), event_of(3, paycode_id="other"), event_of(4)]
+    made = outbox.add_rows(sql, map(EventRow.of, events))
+    again = outbox.add_rows(sql, map(EventRow.of, events))
+
+    assert (made, again, outbox.add_rows(sql, [])) == (2, 0, 0)
+    assert [event.subject for _, event in outbox.due(sql, "ep_a", now=NOW, limit=9)] == ["2", "1", "3"]
+    assert [event.subject for _, event in outbox.due(sql, "ep_b", now=NOW, limit=9)] == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -350,6 +365,7 @@ HOT = {
     "after": lambda sql: outbox.after(sql, 2, limit=64),
     "is_known": lambda sql: outbox.is_known(sql, "evt_1"),
     "add": lambda sql: outbox.add(sql, event_of(9)),
+    "add many": lambda sql: outbox.add_rows(sql, [EventRow.of(event_of(number)) for number in (9, 10, 1)]),
     "retry one": lambda sql: outbox.make_due(sql, event_id=event_of(4).id, endpoint_id=None),
     "list": lambda sql: outbox.page(sql, statuses=(), event_type=None, start=2, limit=100),
     "list of a type": lambda sql: outbox.page(sql, statuses=(), event_type="invoice.paid", start=2, limit=100),

@@ -20,6 +20,26 @@ def test_set_holds_what_was_added(added: list[int], asked: list[int]) -> None:
     assert all((index in seen) is (index in model) for index in added + asked)
 
 
+@given(
+    st.lists(st.integers(0, 40) | st.integers(4080, 4110) | INDEXES, max_size=60),
+    st.integers(0, 4110) | INDEXES,
+    st.integers(0, 4110) | INDEXES,
+)
+def test_gaps_are_all_that_is_not_in_the_set(added: list[int], first: int, last: int) -> None:
+    """In order, from the first to the last index asked for; every run between them is in the set."""
+    first, last = sorted((first, last))
+    seen = IndexSet()
+    for index in added:
+        seen.add(index)
+    gaps = list(seen.gaps(first, last))
+    ends = [edge for gap in gaps for edge in gap]
+    held = {index for index in added if first <= index <= last}
+
+    assert ends == sorted(ends)
+    assert not any(begin <= index <= end for index in held for begin, end in gaps)
+    assert sum(end - begin + 1 for begin, end in gaps) == last - first + 1 - len(held)
+
+
 @given(st.integers(0, 50), st.lists(st.integers(0, 80)), st.integers(0, 80))
 def test_range_is_complete_without_a_hole_up_to_its_end(start: int, met: list[int], last: int) -> None:
     """What lies behind the end, or before the start, makes up for no hole."""
@@ -33,7 +53,7 @@ def test_range_is_complete_without_a_hole_up_to_its_end(start: int, met: list[in
 def test_range_goes_on_after_it_was_asked() -> None:
     """A hole that is filled later is no hole."""
     unbroken = UnbrokenRange(3)
-    unbroken.meet(None)
+    unbroken.meet(0)
     unbroken.meet(5)
     before = unbroken.is_complete(5)
     unbroken.meet(4)

@@ -37,11 +37,14 @@ def measure_full(stage: Stage) -> Iterator[Round]:
     for _ in range(stage.rounds):
         at_rest = _probed(merchant, lambda: time.sleep(REST_S))
         walk_s = walk(connection)
-        for path in merchant.network_dir.glob("paycodes.sqlite3*"):
-            path.unlink()
+        _lose_sidecar(merchant)
         # What a start is followed by is the rebuild; asking for a run waits for it.
-        busy = _probed(merchant, stage.with_plugin)
+        stage.with_plugin()
         rebuild_s = _rebuild_duration(merchant)
+        stage.without_plugin()
+        # Once more for the probes: neither the walk nor the rebuild beside it has to share the machine with them.
+        _lose_sidecar(merchant)
+        busy = _probed(merchant, stage.with_plugin)
         again = merchant.call("reconcile", full=True)
         if not again["agree"]:
             raise SystemExit(f"books and node do not agree: {again}")
@@ -79,6 +82,11 @@ def walk(connection: Connection) -> float:
         if not page["invoices"]:
             return time.monotonic() - began
         start = page["invoices"][-1]["created_index"] + 1
+
+
+def _lose_sidecar(merchant: Node) -> None:
+    for path in merchant.network_dir.glob("paycodes.sqlite3*"):
+        path.unlink()
 
 
 def _rebuild_duration(merchant: Node) -> float:

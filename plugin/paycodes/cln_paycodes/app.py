@@ -129,7 +129,7 @@ class Services:
             node_id=node_id,
             clock=now,
             changed=self._changed,
-            awaited=lambda slot: self.waiters.is_awaited(slot),
+            awaited=lambda: self.waiters.awaited(),
             opened=lambda payment_hashes: self.desk.opened(payment_hashes),
             told=self._told,
         )

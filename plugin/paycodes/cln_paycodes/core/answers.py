@@ -9,6 +9,10 @@ from typing import Any
 from .events import Event, EventType, event_id
 from .outgoing import OutgoingOutcome
 from .records import Delivery, DeliveryStatus, Endpoint, EndpointStatus, Hold, Invoice, OutboxEvent, Paycode
+from .states import InvoiceStatus
+
+#: Moves of an invoice that are told.
+TOLD = {InvoiceStatus.PAID: EventType.INVOICE_PAID, InvoiceStatus.EXPIRED: EventType.INVOICE_EXPIRED}
 
 
 def _present(**fields: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .records import NodeInvoice
 from .seen import IndexSet
 
 
@@ -27,11 +26,12 @@ class NodeTally:
     listed: IndexSet = field(default_factory=IndexSet)
     _paid: IndexSet = field(default_factory=IndexSet)
 
-    def meet(self, index: int, fact: NodeInvoice) -> None:
+    def meet(self, index: int, status: str, received_msat: int | None) -> None:
+        """`status` is the node's word."""
         self.sums.issued += self.listed.add(index)
-        if fact.status == "paid" and self._paid.add(index):
+        if status == "paid" and self._paid.add(index):
             self.sums.paid += 1
-            self.sums.received_msat += fact.received_msat or 0
+            self.sums.received_msat += received_msat or 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -132,7 +132,8 @@ def short_channel_id_number(short_channel_id: str) -> int:
 
 def timestamp_of(bolt11: str) -> int:
     """Unix seconds at which the invoice was made; ValueError when it is not a BOLT 11 string."""
-    data = bolt11.lower().rpartition("1")[2].encode()[:_TIMESTAMP_WORDS]
+    begin = bolt11.rfind("1") + 1
+    data = bolt11[begin : begin + _TIMESTAMP_WORDS].lower().encode()
     if len(data) < _TIMESTAMP_WORDS:
         raise ValueError("not a BOLT 11 invoice")
     return int(data.translate(_DIGITS), 32)
@@ -140,11 +141,12 @@ def timestamp_of(bolt11: str) -> int:
 
 def commits_to_hash(bolt11: str) -> bool:
     """The invoice has the hash of its description (tag `h`) in place of the text; ValueError when it cannot be read."""
-    words = bolt11.lower().rpartition("1")[2].encode().translate(_WORDS)
+    text = bolt11.lower()
+    if _HASH_FIELD not in text:
+        return False
+    words = text.rpartition("1")[2].encode().translate(_WORDS)
     if 32 in words:
         raise ValueError("not a BOLT 11 invoice")
-    if _HASH_FIELD not in bolt11.lower():
-        return False
     at, end = _TIMESTAMP_WORDS, len(words) - _SIGNATURE_WORDS - _CHECKSUM_WORDS
     while at + 3 <= end:
         tag, length = words[at], words[at + 1] << 5 | words[at + 2]

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class EventType(str, Enum):
@@ -62,6 +62,23 @@ class Event:
     #: unix seconds at which it became true, by the node's clock where the node tells it
     timestamp: int
     data: dict[str, Any]
+
+
+class EventRow(NamedTuple):
+    """An event as a row, with its columns in the order in which they are stored."""
+
+    id: str
+    type: str
+    subject: str
+    paycode_id: str | None
+    timestamp: int
+    #: JSON
+    data: str
+
+    @classmethod
+    def of(cls, event: Event) -> EventRow:
+        data = json.dumps(event.data, separators=(",", ":"), ensure_ascii=False)
+        return cls(event.id, event.type.value, event.subject, event.paycode_id, event.timestamp, data)
 
 
 def event_id(node_id: str, event_type: str, subject: str) -> str:

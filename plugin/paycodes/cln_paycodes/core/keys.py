@@ -78,9 +78,16 @@ class RootKey:
 
     def invoice(self, index: int) -> InvoiceKeys:
         """Preimage and payment hash of invoice `index` (0 to 2^64-1)."""
-        child = add_multiple(self._point, tweak(self._compressed, index)).format(compressed=True)
-        preimage = hashlib.sha256(child).digest()
+        preimage = self._preimage(index)
         return InvoiceKeys(index=index, preimage=preimage, payment_hash=hashlib.sha256(preimage).digest())
+
+    def payment_hash(self, index: int) -> str:
+        """Of invoice `index`, in hex."""
+        return hashlib.sha256(self._preimage(index)).hexdigest()
+
+    def _preimage(self, index: int) -> bytes:
+        child = add_multiple(self._point, tweak(self._compressed, index)).format(compressed=True)
+        return hashlib.sha256(child).digest()
 
     def __repr__(self) -> str:
         return f"RootKey({self.paycode_id})"

@@ -45,6 +45,10 @@ class Report:
         else:
             self.counts[_COUNTED[finding.kind]] += 1
 
+    def adopted(self, count: int) -> None:
+        """So many invoices at once."""
+        self.counts[_COUNTED[FindingKind.ADOPTED]] += count
+
     @property
     def agree(self) -> bool:
         """After this run books and node say the same."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 #: Bits of one chunk: dense runs of indexes cost one bit each, a stray one this many.
 _CHUNK_BITS = 4096
 
@@ -24,6 +26,28 @@ class IndexSet:
         chunk[bit >> 3] |= mask
         return True
 
+    def gaps(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The runs of indexes that are not in the set, each with its first and last one."""
+        for begin, end in self._runs():
+            if first < begin:
+                yield first, min(begin - 1, last)
+            first = max(first, end + 1)
+            if first > last:
+                return
+        yield first, last
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Of indexes in the set that follow each other; one ends with each chunk at the latest."""
+        for number in sorted(self._chunks):
+            bits, at = int.from_bytes(self._chunks[number], "little"), number * _CHUNK_BITS
+            while bits:
+                skipped = (bits & -bits).bit_length() - 1
+                bits >>= skipped
+                length = (~bits & (bits + 1)).bit_length() - 1
+                bits >>= length
+                yield at + skipped, at + skipped + length - 1
+                at += skipped + length
+
     def __contains__(self, index: int) -> bool:
         number, bit = divmod(index, _CHUNK_BITS)
         chunk = self._chunks.get(number)
@@ -41,8 +65,8 @@ class UnbrokenRange:
         self._unbroken_to = start
         self._met = IndexSet()
 
-    def meet(self, index: int | None) -> None:
-        if index is None or index <= self._unbroken_to:
+    def meet(self, index: int) -> None:
+        if index <= self._unbroken_to:
             return
         if index == self._unbroken_to + 1:
             self._unbroken_to = index

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import socket
 import struct
 import threading
@@ -25,11 +24,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.framing import END, Frames
+from ..core.framing import Frames
 from ..errors import NodeRefused, NodeUnknown
-
-#: Longest path that fits in sockaddr_un.
-_SUN_PATH = 100
+from .wire import connect, request
 
 #: Seconds that a node which reads nothing may hold up a sender.
 _SEND_TIMEOUT_S = 10
@@ -95,7 +92,7 @@ class Connection:
     def _begin(self, method: str, params: dict[str, Any], timeout_s: float | None) -> tuple[str, _Call]:
         call_id = f"cln-paycodes:{method}#{next(self._ids)}"
         call = _Call(method, timeout_s, time.monotonic())
-        payload = _request(call_id, method, params)
+        payload = request(call_id, method, params)
         with self._lock:
             error, lost = self._send(method, call_id, call, payload)
         _lose(lost)
@@ -123,11 +120,11 @@ class Connection:
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _connect_unix(sock, self._path)
+            connect(sock, self._path)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _LOOK_S, 0))
             if self._batching:
-                sock.sendall(_request("cln-paycodes:batching", "batching", {"enable": True}))
+                sock.sendall(request("cln-paycodes:batching", "batching", {"enable": True}))
         except OSError:
             sock.close()
             raise
@@ -187,11 +184,6 @@ class Connection:
         _lose(lost)
 
 
-def _request(call_id: str, method: str, params: dict[str, Any]) -> bytes:
-    request = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
-    return json.dumps(request, ensure_ascii=False).encode() + END
-
-
 def _lose(calls: list[_Call]) -> None:
     """Not under the lock: those who waited may call again at once."""
     for call in calls:
@@ -204,15 +196,3 @@ def _receive(sock: socket.socket) -> bytes | None:
         return sock.recv(1 << 18)
     except BlockingIOError:
         return None
-
-
-def _connect_unix(sock: socket.socket, path: str) -> None:
-    """Connect, by way of the directory's descriptor when the path is too long for a socket address."""
-    if len(os.fsencode(path)) <= _SUN_PATH:
-        sock.connect(path)
-        return
-    directory = os.open(os.path.dirname(path), os.O_DIRECTORY | os.O_RDONLY)
-    try:
-        sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
-    finally:
-        os.close(directory)

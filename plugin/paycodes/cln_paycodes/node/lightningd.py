@@ -13,6 +13,7 @@ from ..core.records import NodeInvoice, NodeOffer, NodePayment
 from ..core.routehints import USABLE_STATES, IncomingChannel
 from ..errors import NodeRefused
 from .connection import Connection
+from .invoices import invoice_of
 from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued, Wanted
 
 #: Options that make the node's invoices name a neighbour, or an address on chain.
@@ -24,6 +25,7 @@ CALL_TIMEOUT_S = 30.0
 
 class Lightningd:
     def __init__(self, socket_path: str, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.socket_path = socket_path
         self._connection = Connection(socket_path)
         # Parked `wait` calls have a connection of their own, so that one that lightningd
         # drops takes no other call with it.
@@ -85,12 +87,12 @@ class Lightningd:
 
     def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
         page = self._call("listinvoices", index=index, start=start, limit=limit)["invoices"]
-        return [_invoice(entry) for entry in page]
+        return [invoice_of(entry) for entry in page]
 
     def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
         params = {"index": index, "start": start, "limit": limit}
         answer = self._connection.begin("listinvoices", params, timeout_s=self._timeout_s)
-        return lambda: [_invoice(entry) for entry in answer.result()["invoices"]]
+        return lambda: [invoice_of(entry) for entry in answer.result()["invoices"]]
 
     def offers(self) -> list[NodeOffer]:
         try:
@@ -224,26 +226,7 @@ def _issued(answer: dict[str, Any]) -> Issued:
 
 def _only_invoice(answer: dict[str, Any]) -> NodeInvoice | None:
     found = answer["invoices"]
-    return _invoice(found[0]) if found else None
-
-
-def _invoice(entry: dict[str, Any]) -> NodeInvoice:
-    return NodeInvoice(
-        label=entry["label"],
-        payment_hash=entry["payment_hash"],
-        status=entry["status"],
-        amount_msat=entry.get("amount_msat"),
-        received_msat=entry.get("amount_received_msat"),
-        bolt11=entry.get("bolt11"),
-        expires_at=entry["expires_at"],
-        paid_at=entry.get("paid_at"),
-        created_index=entry["created_index"],
-        updated_index=entry.get("updated_index"),
-        description=entry.get("description"),
-        offer_id=entry.get("local_offer_id"),
-        bolt12=entry.get("bolt12"),
-        payer_note=entry.get("invreq_payer_note"),
-    )
+    return invoice_of(found[0]) if found else None
 
 
 def _scid(channel: dict[str, Any]) -> str:

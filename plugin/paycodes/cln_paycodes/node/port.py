@@ -79,6 +79,10 @@ class InvoiceTraits:
 
 
 class Node(Protocol):
+    @property
+    def socket_path(self) -> str:
+        """Where another process of ours reaches it."""
+
     def node_id(self) -> str: ...
 
     def make_secret(self, label: str) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..core.audit import AuditLine, NodeTally, Sums
+from ..core.reconciliation import HIGHEST_INDEX
 from ..core.records import Paycode
 from ..core.states import InvoiceStatus
 from ..store import invoices, paycodes
@@ -34,14 +37,21 @@ def _line(sql: Sql, paycode: Paycode, tally: NodeTally) -> AuditLine:
 
 
 def _cleaned(sql: Sql, paycode_id: str, tally: NodeTally) -> Sums:
-    cleaned, start = Sums(), 0
+    cleaned = Sums()
+    for first, last in tally.listed.gaps(0, HIGHEST_INDEX):
+        for status, received_msat in _between(sql, paycode_id, first, last):
+            if status not in invoices.UNISSUED:
+                paid = status is InvoiceStatus.PAID
+                cleaned += Sums(1, int(paid), (received_msat or 0) if paid else 0)
+    return cleaned
+
+
+def _between(sql: Sql, paycode_id: str, first: int, last: int) -> Iterator[tuple[InvoiceStatus, int | None]]:
+    """State and received_msat of a code's rows from one index to another."""
     while True:
-        rows = invoices.outlines(sql, paycode_id, from_index=start, limit=SLICE)
-        for index, status, received_msat in rows:
-            if index in tally.listed or status in invoices.UNISSUED:
-                continue
-            paid = status is InvoiceStatus.PAID
-            cleaned += Sums(1, int(paid), (received_msat or 0) if paid else 0)
+        rows = invoices.outlines(sql, paycode_id, first=first, last=last, limit=SLICE)
+        for _, status, received_msat in rows:
+            yield status, received_msat
         if len(rows) < SLICE:
-            return cleaned
-        start = rows[-1][0] + 1
+            return
+        first = rows[-1][0] + 1

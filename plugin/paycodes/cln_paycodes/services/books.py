@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 from .. import crash
-from ..core.answers import invoice_event
-from ..core.bolt11 import commits_to_hash, timestamp_of
-from ..core.events import Event, EventType, event_id
+from ..core.answers import TOLD, invoice_event
+from ..core.bolt11 import timestamp_of
+from ..core.events import Event, EventRow, EventType, event_id
+from ..core.found import Found
 from ..core.keys import InvoiceKeys
 from ..core.labels import Slot
-from ..core.lnurl import payer_data_of
-from ..core.reconciliation import (
-    INTENT_STALE_S,
-    NO_EVIDENCE,
-    STATUS_OF_NODE,
-    Evidence,
-    Finding,
-    FindingKind,
-    judge,
-)
+from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
 from ..core.states import IllegalMove, InvoiceStatus
 from ..node.port import Node
 from ..store import found_invoices, invoices, outbox
-from ..store.found_invoices import Found
 from ..store.store import Store
 from ..store.writer import Rejected, Transaction
 from .registry import Registry
@@ -36,9 +27,6 @@ from .registry import Registry
 log = logging.getLogger(__name__)
 
 _S = InvoiceStatus
-
-#: Moves that are told.
-_TOLD = {_S.PAID: EventType.INVOICE_PAID, _S.EXPIRED: EventType.INVOICE_EXPIRED}
 
 #: States that a row goes through on its way to what the node says: the table has no direct move.
 _PASSED = {
@@ -68,17 +56,18 @@ class Books:
         node_id: str,
         clock: Callable[[], int],
         changed: Callable[[Invoice], None],
-        awaited: Callable[[Slot], bool],
+        awaited: Callable[[], Collection[Slot]],
         opened: Callable[[list[str]], None],
         told: Callable[[], None],
     ) -> None:
-        """`changed` is called after each commit that moved an invoice (a new one if it is `awaited`), `opened` with the
-        payment hashes that were taken over from the node and may be paid, `told` after a commit that made an event.
+        """`changed` is called after each commit that moved an invoice (a new one if it is among those `awaited` now),
+        `opened` with the payment hashes that were taken over from the node and may be paid, `told` after a commit that
+        made an event.
         """
         self._store = store
         self._node = node
         self._registry = registry
-        self._node_id = node_id
+        self.node_id = node_id
         self._clock = clock
         self._changed = changed
         self._awaited = awaited
@@ -137,10 +126,10 @@ class Books:
 
     def would_tell(self, to: InvoiceStatus | None, payment_hash: str) -> bool:
         """An invoice that gets this state would cause an event that was never made."""
-        event_type = _TOLD.get(to) if to is not None else None
+        event_type = TOLD.get(to) if to is not None else None
         if event_type is None:
             return False
-        known = event_id(self._node_id, event_type, payment_hash)
+        known = event_id(self.node_id, event_type, payment_hash)
         return not self._store.read(partial(outbox.is_known, event_id=known))
 
     def note_intent(self, slot: Slot) -> None:
@@ -192,7 +181,11 @@ class Books:
             assert fact is not None
             if row is not None:
                 invoices.forget(tx, finding.slot)
-            return bool(self.adopt(tx, [self.found(finding.slot, fact)]))
+            found = Found.of(finding.slot, fact, now=now)
+            made = self.adopt(tx, [found], self.events_of(found))
+            if made:
+                tx.after_commit(self._told)
+            return bool(made)
         assert row is not None
         after = self._move(tx, row, repair)
         if after.status is _S.PAID:
@@ -208,36 +201,32 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def found(self, slot: Slot, fact: NodeInvoice) -> Found:
-        """What the node lists of ours, as a row."""
-        now = self._clock()
-        return Found.of(
-            slot,
-            fact,
-            STATUS_OF_NODE[fact.status],
-            created_at=now if fact.bolt11 is None else timestamp_of(fact.bolt11),
-            moved_at=now,
-            payer_data=None if fact.description is None else payer_data_of(fact.description),
-            description_hashed=fact.bolt11 is not None and commits_to_hash(fact.bolt11),
-        )
+    def events_of(self, found: Found) -> list[EventRow]:
+        event = found.event(self.node_id)
+        return [] if event is None else [event]
 
-    def adopt(self, tx: Transaction, found: list[Found]) -> int:
-        """Take over invoices of ours that have no row; how many events that made."""
+    def adopt(self, tx: Transaction, found: list[Found], events: list[EventRow]) -> int:
+        """Take over invoices of ours that have no row, with their events; how many of these are new: the caller sees to
+        it that they are told.
+        """
         found_invoices.insert(tx, found)
         tx.after_commit(partial(self._wake, found))
         tx.after_commit(partial(self._opened, [entry.payment_hash for entry in found if entry.is_open]))
-        told = [Slot(entry.paycode_id, entry.index) for entry in found if InvoiceStatus(entry.status) in _TOLD]
-        adopted = invoices.by_slots(tx, told) if told else {}
-        return sum(self._tell(tx, adopted[slot]) for slot in told)
+        return outbox.add_rows(tx, events)
+
+    def tell(self) -> None:
+        """There are new events on disk."""
+        self._told()
 
     def _wake(self, found: list[Found]) -> None:
         """Asked after the commit: who waits from now on sees the rows."""
-        for entry in found:
-            slot = Slot(entry.paycode_id, entry.index)
-            if self._awaited(slot):
-                invoice = self.by_slot(slot)
-                if invoice is not None:
-                    self._changed(invoice)
+        awaited = self._awaited()
+        if not awaited:
+            return
+        for slot in [entry.slot for entry in found if entry.slot in awaited]:
+            invoice = self.by_slot(slot)
+            if invoice is not None:
+                self._changed(invoice)
 
     def _move(self, tx: Transaction, row: Invoice, repair: Repair) -> Invoice:
         fact, evidence, to = repair.fact, repair.evidence, repair.finding.to
@@ -255,12 +244,12 @@ class Books:
 
     def _tell(self, tx: Transaction, invoice: Invoice) -> bool:
         """The event of the state that the invoice has just got; True when it is new."""
-        event_type = _TOLD.get(invoice.status)
+        event_type = TOLD.get(invoice.status)
         if event_type is None:
             return False
         if invoice.hold and invoice.status is _S.PAID:
-            self._add(tx, invoice_event(self._node_id, EventType.HOLD_SETTLED, invoice))
-        return self._add(tx, invoice_event(self._node_id, event_type, invoice))
+            self._add(tx, invoice_event(self.node_id, EventType.HOLD_SETTLED, invoice))
+        return self._add(tx, invoice_event(self.node_id, event_type, invoice))
 
     def _add(self, tx: Transaction, event: Event) -> bool:
         made = outbox.add(tx, event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.records import NodeInvoice, NodePayment
+from ..core.records import NodePayment
 from ..node.port import Node
 from ..store import cursors, invoices
 from ..store.store import Sql, Store
@@ -33,10 +33,11 @@ class Anchors:
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, str]] = {}
 
-    def meet(self, entry: NodeInvoice) -> None:
-        self._note("invoices.created", entry.created_index, entry.payment_hash)
-        if entry.updated_index is not None:
-            self._note("invoices.updated", entry.updated_index, entry.payment_hash)
+    def meet(self, payment_hash: str, *, created: int, updated: int) -> None:
+        """An invoice; `updated` is 0 when it never was."""
+        self._note("invoices.created", created, payment_hash)
+        if updated:
+            self._note("invoices.updated", updated, payment_hash)
 
     def meet_part(self, part: NodePayment) -> None:
         if part.updated_index is not None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 
 from .. import crash
 from ..core.audit import NodeTally
+from ..core.events import EventRow
+from ..core.found import Found
 from ..core.labels import Slot
 from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
@@ -17,7 +20,6 @@ from ..core.states import IllegalMove
 from ..errors import NodeRefused
 from ..node.port import Node
 from ..store import cursors
-from ..store.found_invoices import Found
 from ..store.store import Store
 from ..store.writer import Rejected, Transaction
 from .books import Books, Repair
@@ -28,8 +30,8 @@ from .payments import Payments
 from .registry import Registry
 
 #: Findings that are written at a time. Each batch of new rows touches nearly every page of the index of hashes, so few
-#: large ones are quicker; this many hold up other writers for 50 ms.
-BATCH = 4000
+#: large ones are quicker; this many hold up other writers for 25 ms.
+BATCH = 2000
 
 #: Calls under way at the same time when the node is asked to list rows again.
 ISSUED_TOGETHER = 16
@@ -70,9 +72,12 @@ class Findings:
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
-        #: those of them that have no row, as rows
+        #: what has no row, as rows, and the events of that
         self._new: list[Found] = []
+        self._told: list[EventRow] = []
         self._writing: Future[int] | None = None
+        #: events were made that nobody was told of yet
+        self._untold = False
         #: rows that the node is to list (again), and why
         self._unissued: list[tuple[Invoice, FindingKind]] = []
 
@@ -91,10 +96,7 @@ class Findings:
         """
         payment_hash = row.payment_hash if row is not None else derived or self._books.payment_hash(slot)
         if fact is not None and fact.payment_hash == payment_hash:
-            tally = self.tallies.get(slot.paycode_id)
-            if tally is None:
-                tally = self.tallies[slot.paycode_id] = NodeTally()
-            tally.meet(slot.index, fact)
+            self.tally(slot.paycode_id).meet(slot.index, fact.status, fact.received_msat)
         finding = judge(
             slot,
             row,
@@ -119,6 +121,13 @@ class Findings:
                 self.issue_again()
             return None
         return Repair(finding=finding, fact=fact, payment_hash=payment_hash, evidence=evidence)
+
+    def tally(self, paycode_id: str) -> NodeTally:
+        """What the node's list showed of one code."""
+        tally = self.tallies.get(paycode_id)
+        if tally is None:
+            tally = self.tallies[paycode_id] = NodeTally()
+        return tally
 
     def _note_dry(self, finding: Finding, row: Invoice | None, fact: NodeInvoice | None) -> None:
         if finding.slot in self._found:
@@ -162,25 +171,42 @@ class Findings:
 
     def record(self, repairs: list[Repair]) -> None:
         """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
-        self._unwritten += repairs
-        self._new += [
-            self._books.found(repair.finding.slot, repair.fact)
-            for repair in repairs
-            if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None
-        ]
-        if len(self._unwritten) >= BATCH:
+        for repair in repairs:
+            if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None:
+                found = Found.of(repair.finding.slot, repair.fact, now=self._sources.clock())
+                self._new.append(found)
+                self._told += self._books.events_of(found)
+            else:
+                self._unwritten.append(repair)
+        self._submit_enough()
+
+    def adopt(self, rows: list[Found], events: list[EventRow]) -> None:
+        """Count and have written rows that are proved to be ours, and that the books do not have."""
+        for row in rows:
+            self.tally(row.paycode_id).meet(row.index, row.status, row.received_msat)
+        self.report.adopted(len(rows))
+        self._new += rows
+        self._told += events
+        self._submit_enough()
+
+    def _submit_enough(self) -> None:
+        if len(self._unwritten) + len(self._new) >= BATCH:
             self._submit()
 
     def _submit(self) -> None:
         self._await_written()
         repairs, self._unwritten = self._unwritten, []
         new, self._new = self._new, []
-        if repairs:
-            self._writing = self._store.submit(partial(self._write, repairs=repairs, new=new))
+        told, self._told = self._told, []
+        if repairs or new:
+            self._writing = self._store.submit(partial(self._write, repairs=repairs, new=new, told=told))
 
-    def _write(self, tx: Transaction, repairs: list[Repair], new: list[Found]) -> int:
-        made, left = self._adopt_together(tx, repairs, new)
-        for repair in left:
+    def _write(self, tx: Transaction, repairs: list[Repair], new: list[Found], told: list[EventRow]) -> int:
+        made = self._adopt_together(tx, new, told)
+        if made is None:
+            made = 0
+            repairs = [Repair(entry.finding, entry.fact, entry.payment_hash) for entry in new] + repairs
+        for repair in repairs:
             if repair.finding.kind is FindingKind.CONFLICT:
                 cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
                 continue
@@ -193,24 +219,40 @@ class Findings:
                 cursors.put_fact(tx, CONFLICT + slot.label, detail)
         return made
 
-    def _adopt_together(self, tx: Transaction, repairs: list[Repair], new: list[Found]) -> tuple[int, list[Repair]]:
+    def _adopt_together(self, tx: Transaction, new: list[Found], told: list[EventRow]) -> int | None:
         """Take over at once all that has no row, the most there is to do when a sidecar was lost; how many events that
-        made, and what is left to be done one by one: everything, when a row has got in between.
+        made, or None when a row has got in between: then nothing was done.
         """
         try:
             with tx.part():
-                made = self._books.adopt(tx, new)
+                return self._books.adopt(tx, new, told)
         except Rejected:
-            return 0, repairs
-        return made, [repair for repair in repairs if repair.finding.kind is not FindingKind.ADOPTED]
+            return None
 
     def flush(self) -> None:
-        """Wait until what was found is on disk."""
+        """Wait until what was found is on disk, and have it told: only now, so that this does not slow down a walk."""
         self._submit()
         self._await_written()
+        if self._untold:
+            self._untold = False
+            self._books.tell()
+
+    def __enter__(self) -> Findings:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """What a run has made is told though it was cut off."""
+        if self._writing is not None:
+            self._writing.add_done_callback(lambda _: self._books.tell())
+        elif self._untold:
+            self._books.tell()
 
     def _await_written(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            self.report.events += writing.result()
+            made = writing.result()
+            self.report.events += made
+            self._untold |= made > 0
             crash.point("reconcile:written")

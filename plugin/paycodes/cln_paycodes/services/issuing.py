@@ -17,7 +17,7 @@ the one that reads the node's answers. Only what is out of the ordinary, and has
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -255,6 +255,10 @@ class Issuing:
     def is_under_way(self, slot: Slot) -> bool:
         """Someone is at this slot right now: `reconcile` leaves it alone."""
         return slot in self._under_way
+
+    def is_any_under_way(self, slots: Iterable[Slot]) -> bool:
+        """The same of some slot among many; they are looked at only while there is something under way at all."""
+        return bool(self._under_way) and any(slot in self._under_way for slot in slots)
 
     def drive(self, row: Invoice) -> Invoice:
         """Bring a `reserved` row to its outcome, and wait for it.

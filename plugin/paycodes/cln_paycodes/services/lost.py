@@ -63,7 +63,8 @@ class LostInvoices:
             partial(
                 invoices.outlines,
                 paycode_id=paycode.paycode_id,
-                from_index=found.first,
+                first=found.first,
+                last=found.below - 1,
                 limit=found.below - found.first,
             )
         )

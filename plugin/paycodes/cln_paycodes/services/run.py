@@ -8,7 +8,7 @@ from functools import partial
 from .. import crash
 from ..core.labels import Slot, parse_label
 from ..core.outgoing import QUIET_S
-from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE
+from ..core.reconciliation import HIGHEST_INDEX, INTENT_STALE_S, NO_EVIDENCE
 from ..core.report import MOST_LISTED, Report
 from ..core.states import FINAL, InvoiceStatus
 from ..store import cursors, invoices, outbox, paycodes
@@ -78,7 +78,8 @@ class Run:
         self._reached = {name: self._before.get(f"invoices.{name}", 0) for name in ("created", "updated")}
         self._everything = self._full or not state.certain
         self._report.full = self._everything
-        with Listing(self._sources, self._report, self._findings, after=self._reached) as self._listing:
+        listing = Listing(self._sources, self._report, self._findings, after=self._reached)
+        with self._findings, listing as self._listing:
             self._invoices(fresh=state.fresh)
             self._open_rows()
             self._old_conflicts()
@@ -169,6 +170,8 @@ class Run:
         """The slots in one state that the node does not have; those that it has are judged by what it says."""
         gone: list[Slot] = []
         after, now = (-1, -1), self._sources.clock()
+        if self._everything:
+            return [slot for slot in self._unlisted(status, now) if not self._is_settled(slot)]
         while True:
             rows = self._store.read(
                 partial(invoices.open_slots, status=status, now=now, past_time=past_time, after=after, limit=SLICE)
@@ -177,11 +180,29 @@ class Run:
                 tally = self._findings.tallies.get(slot.paycode_id)
                 if tally is not None and slot.index in tally.listed:
                     continue
-                if not self._sources.issuing.is_under_way(slot) and not self._is_there(slot):
+                if not self._is_settled(slot):
                     gone.append(slot)
             if len(rows) < SLICE:
                 return gone
             after = rows[-1][0]
+
+    def _unlisted(self, status: InvoiceStatus, now: int) -> list[Slot]:
+        """Likewise all that the walk has not shown, the earliest to expire first: what it has shown is passed over by
+        ranges.
+        """
+        found: list[tuple[tuple[int, int], Slot]] = []
+        for paycode in self._store.read(paycodes.every):
+            for first, last in self._findings.tally(paycode.paycode_id).listed.gaps(0, HIGHEST_INDEX):
+                found += self._store.read(
+                    partial(
+                        invoices.open_between, status=status, now=now, first=Slot(paycode.paycode_id, first), last=last
+                    )
+                )
+        return [slot for _, slot in sorted(found)]
+
+    def _is_settled(self, slot: Slot) -> bool:
+        """Someone is at it right now, or the node has it."""
+        return self._sources.issuing.is_under_way(slot) or self._is_there(slot)
 
     def _is_there(self, slot: Slot) -> bool:
         """Ask the node for one slot, and judge what it says."""

@@ -50,9 +50,10 @@ class Waiters:
             self._timer.after(timeout_s, lambda: self._time_out(slot, future))
         return future
 
-    def is_awaited(self, slot: Slot) -> bool:
-        """Someone waits for this slot right now."""
-        return slot in self._waiting
+    def awaited(self) -> frozenset[Slot]:
+        """What someone waits for right now."""
+        with self._lock:
+            return frozenset(self._waiting)
 
     def changed(self, invoice: Invoice) -> None:
         """Called after each commit that moved an invoice."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from ..core.records import NodeInvoice
-from ..node.port import Node
 
 #: Invoices in one page. The node answers nobody else while it writes one: this many take it half a millisecond. Larger
 #: ones make no run quicker, as the next one is on its way while this one is worked on.
@@ -17,8 +17,14 @@ def index_of(entry: NodeInvoice, index: str) -> int:
     return entry.created_index if index == "created" else entry.updated_index or 0
 
 
+class Lister(Protocol):
+    """A node, or all that is needed of it here."""
+
+    def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]: ...
+
+
 def pages(
-    node: Node, *, index: str, start: int, last: int, check: Callable[[], None]
+    node: Lister, *, index: str, start: int, last: int, check: Callable[[], None]
 ) -> Iterator[tuple[list[NodeInvoice], int]]:
     """Each page by one index from `start` (1 at least) to `last`, and how far it reaches; `check` may raise between."""
     if start > last:

@@ -59,6 +59,9 @@ class Sidecar:
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             conn.execute("PRAGMA journal_mode = WAL")
             conn.execute("PRAGMA synchronous = FULL")
+            # Room for a few thousand new rows and the pages of their indexes: these are written once, not many times.
+            conn.execute("PRAGMA cache_size = -16000")
+            conn.execute("PRAGMA wal_autocheckpoint = 4000")
             migrations.apply(Database(conn, execute_plugins=False))
         except BaseException:
             conn.close()

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ..core.found import payer_data_text
 from ..core.labels import Slot
 from ..core.records import Invoice
 from ..core.states import FINAL, IllegalMove, InvoiceStatus, move
@@ -150,6 +151,18 @@ def open_slots(
     return [((row[0], row[1]), Slot(row[2], row[3])) for row in rows]
 
 
+def open_between(
+    sql: Sql, status: InvoiceStatus, *, now: int, first: Slot, last: int
+) -> list[tuple[tuple[int, int], Slot]]:
+    """The same of one code, with an index from that of `first` to `last`, in no order."""
+    rows = sql.execute(
+        "SELECT expires_at, sequence, idx FROM invoices WHERE paycode_id = ? AND idx BETWEEN ? AND ? AND status = ?"
+        " AND (registered <> 0 OR expires_at <= ?)",
+        (first.paycode_id, first.index, last, str(status), now),
+    )
+    return [((row[0], row[1]), Slot(first.paycode_id, row[2])) for row in rows]
+
+
 def newest_issued(sql: Sql) -> Invoice | None:
     """The last invoice that was made, that the node was told of, and that is still open."""
     return _one(sql, "status = 'issued' AND registered <> 0 ORDER BY sequence DESC LIMIT 1")
@@ -164,21 +177,20 @@ def count_open(sql: Sql, status: InvoiceStatus) -> int:
     return int(row[0])
 
 
-def outlines(sql: Sql, paycode_id: str, *, from_index: int, limit: int) -> list[tuple[int, InvoiceStatus, int | None]]:
-    """Index, state and received_msat of a code's invoices in order of their indexes."""
+def outlines(
+    sql: Sql, paycode_id: str, *, first: int, last: int, limit: int
+) -> list[tuple[int, InvoiceStatus, int | None]]:
+    """Index, state and received_msat of a code's invoices with an index from `first` to `last`, in their order."""
     rows = sql.execute(
-        "SELECT idx, status, received_msat FROM invoices WHERE paycode_id = ? AND idx >= ? ORDER BY idx LIMIT ?",
-        (paycode_id, from_index, limit),
+        "SELECT idx, status, received_msat FROM invoices WHERE paycode_id = ? AND idx BETWEEN ? AND ?"
+        " ORDER BY idx LIMIT ?",
+        (paycode_id, first, last, limit),
     )
     return [(row[0], InvoiceStatus(row[1]), row[2]) for row in rows]
 
 
 def counts_by_status(sql: Sql) -> dict[str, int]:
     return dict(sql.execute("SELECT status, count(*) FROM invoices GROUP BY status").fetchall())
-
-
-def payer_data_text(payer_data: dict[str, Any] | None) -> str | None:
-    return None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False)
 
 
 def insert(

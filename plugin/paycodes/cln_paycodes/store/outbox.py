@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.events import Event
+from ..core.events import Event, EventRow
 from ..core.records import Delivery, DeliveryStatus, Endpoint, OutboxEvent
 from ..core.retry import SLOW_DOWN
 from .store import Sql
@@ -86,28 +87,25 @@ def _delivery(row: tuple[Any, ...]) -> Delivery:
 
 def add(sql: Sql, event: Event) -> bool:
     """Insert the event and a delivery for every endpoint that wants it; False when its id was ever here."""
-    row = sql.execute(
+    return add_rows(sql, [EventRow.of(event)]) == 1
+
+
+def add_rows(sql: Sql, events: Iterable[EventRow]) -> int:
+    """The same for many; how many were new."""
+    last = sql.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0]
+    added = sql.executemany(
         "INSERT INTO events (id, type, subject, paycode_id, timestamp, data) SELECT ?1, ?, ?, ?, ?, ?"
-        " WHERE NOT EXISTS (SELECT 1 FROM pruned_events WHERE id = ?1)"
-        " ON CONFLICT (id) DO NOTHING RETURNING sequence",
-        (
-            event.id,
-            str(event.type),
-            event.subject,
-            event.paycode_id,
-            event.timestamp,
-            json.dumps(event.data, separators=(",", ":"), ensure_ascii=False),
-        ),
-    ).fetchone()
-    if row is None:
-        return False
-    sql.execute(
-        "INSERT INTO deliveries (endpoint_id, sequence, status, due_at)"
-        f" SELECT e.endpoint_id, v.sequence, 'pending', {FIRST_ATTEMPT} FROM endpoints e, events v"
-        f" WHERE v.sequence = ? AND {_NEWS}",
-        (row[0],),
-    )
-    return True
+        " WHERE NOT EXISTS (SELECT 1 FROM pruned_events WHERE id = ?1) ON CONFLICT (id) DO NOTHING",
+        events,
+    ).rowcount
+    if added > 0:
+        sql.execute(
+            "INSERT INTO deliveries (endpoint_id, sequence, status, due_at)"
+            f" SELECT e.endpoint_id, v.sequence, 'pending', {FIRST_ATTEMPT} FROM endpoints e, events v"
+            f" WHERE v.sequence > ? AND {_NEWS}",
+            (last,),
+        )
+    return max(0, added)
 
 
 def is_known(sql: Sql, event_id: str) -> bool:

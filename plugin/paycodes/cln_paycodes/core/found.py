@@ -1,0 +1,149 @@
+"""Invoices of ours that only the node has: what they become in the books, as far as that is known without them.
+
+A lost sidecar gets back many thousands of them, so all of it are tuples, which cost a fifth of frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .answers import TOLD, invoice_event
+from .bolt11 import commits_to_hash, timestamp_of
+from .events import EventRow
+from .keys import RootKey
+from .labels import Slot, parse_label
+from .lnurl import payer_data_of
+from .reconciliation import STATUS_OF_NODE, Finding, FindingKind, judge
+from .records import Invoice, NodeInvoice
+from .states import FINAL, InvoiceStatus
+
+_WORD_OF_NODE = {status.value: word for word, status in STATUS_OF_NODE.items()}
+
+_TOLD = {status.value: event_type for status, event_type in TOLD.items()}
+
+_OPEN = frozenset(status.value for status in InvoiceStatus if status not in FINAL)
+
+
+class Found(NamedTuple):
+    """An invoice as the node lists it: a row, with its columns in the order in which they are stored."""
+
+    payment_hash: str
+    paycode_id: str
+    index: int  # type: ignore[assignment] # the tuple's own `index` searches it, which nobody does
+    #: one of InvoiceStatus, as text
+    status: str
+    amount_msat: int
+    received_msat: int | None
+    bolt11: str | None
+    created_at: int
+    expires_at: int
+    paid_at: int | None
+    moved_at: int
+    #: JSON
+    payer_data: str | None
+    description: str | None
+    description_hashed: bool
+
+    @classmethod
+    def of(cls, slot: Slot, fact: NodeInvoice, *, now: int) -> Found:
+        return cls(
+            fact.payment_hash,
+            slot.paycode_id,
+            slot.index,
+            STATUS_OF_NODE[fact.status].value,
+            fact.amount_msat or 0,
+            fact.received_msat,
+            fact.bolt11,
+            now if fact.bolt11 is None else timestamp_of(fact.bolt11),
+            fact.expires_at,
+            fact.paid_at,
+            now,
+            None if fact.description is None else payer_data_text(payer_data_of(fact.description)),
+            fact.description,
+            fact.bolt11 is not None and commits_to_hash(fact.bolt11),
+        )
+
+    @property
+    def slot(self) -> Slot:
+        return Slot(self.paycode_id, self.index)
+
+    @property
+    def is_open(self) -> bool:
+        """It may still be paid."""
+        return self.status in _OPEN
+
+    @property
+    def finding(self) -> Finding:
+        """The one that it was taken over by."""
+        return Finding(kind=FindingKind.ADOPTED, slot=self.slot, to=InvoiceStatus(self.status))
+
+    @property
+    def fact(self) -> NodeInvoice:
+        """What the node said, as far as anything is decided by it."""
+        return NodeInvoice(
+            label=self.slot.label,
+            payment_hash=self.payment_hash,
+            status=_WORD_OF_NODE[self.status],
+            amount_msat=self.amount_msat,
+            received_msat=self.received_msat,
+            bolt11=self.bolt11,
+            expires_at=self.expires_at,
+            paid_at=self.paid_at,
+            created_index=0,
+            updated_index=None,
+            description=self.description,
+        )
+
+    def event(self, node_id: str) -> EventRow | None:
+        """What is told of it, in the state that it was found in."""
+        event_type = _TOLD.get(self.status)
+        if event_type is None:
+            return None
+        return EventRow.of(invoice_event(node_id, event_type, self._invoice()))
+
+    def _invoice(self) -> Invoice:
+        """As it is read from the books, but for its place in them."""
+        return Invoice(
+            sequence=0,
+            paycode_id=self.paycode_id,
+            index=self.index,
+            payment_hash=self.payment_hash,
+            status=InvoiceStatus(self.status),
+            amount_msat=self.amount_msat,
+            received_msat=self.received_msat,
+            bolt11=self.bolt11,
+            created_at=self.created_at,
+            expires_at=self.expires_at,
+            paid_at=self.paid_at,
+            moved_at=self.moved_at,
+            comment=None,
+            payer_data=None if self.payer_data is None else json.loads(self.payer_data),
+            idempotency_key=None,
+            description=self.description,
+            description_hashed=self.description_hashed,
+            offer_id=None,
+            hold=False,
+            registered=True,
+            registered_late=False,
+        )
+
+
+def payer_data_text(payer_data: dict[str, Any] | None) -> str | None:
+    return None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False)
+
+
+def prove(fact: NodeInvoice, roots: Mapping[str, RootKey], *, now: int) -> Found | None:
+    """The row of an invoice that is taken over if the books have none: its hash is the one that its code derives.
+
+    None for all that this does not decide: another's label, an unknown code, what contradicts, payments by offers.
+    """
+    slot = parse_label(fact.label)
+    root = None if slot is None else roots.get(slot.paycode_id)
+    if slot is None or root is None or fact.offer_id is not None:
+        return None
+    finding = judge(slot, None, fact, payment_hash=root.payment_hash(slot.index), now=now)
+    if finding is None or finding.kind is not FindingKind.ADOPTED:
+        return None
+    return Found.of(slot, fact, now=now)

@@ -1,0 +1,129 @@
+"""Findings on their way to the books: what a run has written is told, however the run ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cln_paycodes.core.found import Found
+from cln_paycodes.core.keys import RootKey
+from cln_paycodes.core.labels import Slot
+from cln_paycodes.core.records import NodeInvoice
+from cln_paycodes.core.report import Report
+from cln_paycodes.services import findings
+from cln_paycodes.services.books import Books
+from cln_paycodes.services.findings import Findings
+from cln_paycodes.store import invoices, outbox
+from cln_paycodes.store.store import Store
+from samples import NOW, add_invoice, add_paycode
+
+ROOT = RootKey.derive(bytes(32), 0)
+DEADLINE_S = 30.0
+
+
+class CutOff(Exception):
+    """The run ends here."""
+
+
+class Bench:
+    """Books on a real sidecar, and a note of when events are told."""
+
+    def __init__(self, path: Path) -> None:
+        self.told = threading.Event()
+        self.store = Store(path)
+        self.store.write(lambda tx: add_paycode(tx, "coffee", paycode_id=ROOT.paycode_id))
+        unused: Any = None
+        self.books = Books(
+            self.store,
+            unused,
+            unused,
+            node_id="02" * 33,
+            clock=lambda: NOW,
+            changed=lambda _invoice: None,
+            awaited=lambda: (),
+            opened=lambda _hashes: None,
+            told=self.told.set,
+        )
+        sources: Any = SimpleNamespace(store=self.store, books=self.books, clock=lambda: NOW)
+        self.report = Report(full=True, dry_run=False)
+        self.findings = Findings(sources, self.report, dry_run=False)
+
+    def adopt(self, *indexes: int) -> None:
+        rows = [expired(index) for index in indexes]
+        self.findings.adopt(rows, [event for row in rows for event in self.books.events_of(row)])
+
+
+def expired(index: int) -> Found:
+    slot = Slot(ROOT.paycode_id, index)
+    fact = NodeInvoice(
+        label=slot.label,
+        payment_hash=ROOT.payment_hash(index),
+        status="expired",
+        amount_msat=1000,
+        received_msat=None,
+        bolt11=None,
+        expires_at=NOW - 1,
+        paid_at=None,
+        created_index=index,
+        updated_index=index,
+        description=None,
+    )
+    return Found.of(slot, fact, now=NOW)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "paycodes.sqlite3")
+    yield bench
+    bench.store.close()
+
+
+def test_events_are_told_when_all_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with each batch: a long walk is not slowed down by those who are told."""
+    monkeypatch.setattr(findings, "BATCH", 2)
+    with bench.findings:
+        bench.adopt(1, 2)
+        bench.adopt(3, 4)
+        told_before = bench.told.is_set()
+        bench.findings.flush()
+        told_after = bench.told.is_set()
+
+    assert (told_before, told_after) == (False, True)
+    assert bench.report.events == bench.report.counts["adopted"] == 4
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_events_of_a_run_that_was_cut_off_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """Whether their batch was waited for or not."""
+    monkeypatch.setattr(findings, "BATCH", 2)
+
+    def run() -> None:
+        with bench.findings:
+            for number in range(written):
+                bench.adopt(2 * number + 1, 2 * number + 2)
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        run()
+
+    assert bench.told.wait(DEADLINE_S)
+    assert bench.store.read(outbox.event_count) == 2 * written
+
+
+def test_row_that_has_got_in_between_keeps_what_it_is(bench: Bench) -> None:
+    """All others are taken over one by one, each with its event."""
+    known = Slot(ROOT.paycode_id, 2)
+    bench.store.write(lambda tx: add_invoice(tx, known, payment_hash=ROOT.payment_hash(2), amount_msat=1000))
+    before = bench.books.by_slot(known)
+    with bench.findings:
+        bench.adopt(1, 2, 3)
+        bench.findings.flush()
+    rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
+
+    assert bench.books.by_slot(known) == before
+    assert sorted(row.index for row in rows) == [1, 2, 3]
+    assert bench.report.events == 2
