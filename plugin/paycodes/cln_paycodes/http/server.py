@@ -175,6 +175,7 @@ class HttpServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 application(context),
+                loop="uvloop",
                 http=type("Protocol", (BoundedProtocol,), {"limits": context.limits}),
                 ws="none",
                 lifespan="off",
@@ -195,7 +196,7 @@ class HttpServer:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._sock]))
+            self._server.run(sockets=[self._sock])
         except Exception as e:
             log.error("the HTTP server has ended: %s", describe(e))
         finally:
