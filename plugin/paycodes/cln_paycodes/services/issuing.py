@@ -216,8 +216,19 @@ class Issuing:
         row = self._insert(tx, paycode, request)
         order.is_new = True
         if row.registered:
-            order.draft = self._mint.begin_draft(paycode, row)
+            self._begin_draft(tx, order, paycode, row)
         return row
+
+    def _begin_draft(self, tx: Transaction, order: _Order, paycode: Paycode, row: Invoice) -> None:
+        """One caller's while the row goes to the disk; in a crowd that would hold up the commit of all."""
+
+        def begin() -> None:
+            order.draft = self._mint.begin_draft(paycode, row)
+
+        if self._under_way:
+            tx.after_commit(begin)
+        else:
+            begin()
 
     def _insert(self, tx: Transaction, paycode: Paycode, request: Request) -> Invoice:
         slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
