@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from .load import Job, Seen, load, together
 from .suite import Round, take_turns
 
-ONE_BY_ONE = 30
+ONE_BY_ONE = 20
 #: Enough that the beginning and the end, when fewer than `CALLERS` are under way, are a small part.
-AT_ONCE = 300
+AT_ONCE = 200
 CALLERS = 32
 
 #: Turns of each side in a round.

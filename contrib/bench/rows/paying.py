@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..pace import AT_ONCE, CALLERS, ONE_BY_ONE, Turn, rounds, turn
-from ..stage import Stage
+from ..stage import PAID_MSAT, Stage
 from ..suite import Goal, Measurement, Round, Row
 from .issuing import code_of
 
@@ -33,7 +33,10 @@ def measure(issue: str | None, name: str) -> Callable[[Stage], Iterator[Round]]:
 
 
 def _pay(stage: Stage, strings: list[str]) -> Turn:
-    return turn(stage.payments(strings[:ONE_BY_ONE], 1), stage.payments(strings[ONE_BY_ONE:], CALLERS))
+    """What was paid goes back afterwards: the channel lasts for any number of rounds."""
+    paid = turn(stage.payments(strings[:ONE_BY_ONE], 1), stage.payments(strings[ONE_BY_ONE:], CALLERS))
+    stage.network.pay_out(len(strings) * PAID_MSAT)
+    return paid
 
 
 def _measurement(issue: str | None, name: str, slower: Goal | None, rate: Goal | None) -> Measurement:
