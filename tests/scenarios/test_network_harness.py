@@ -14,9 +14,11 @@ from network.daemon import is_alive, poll_until
 from recording import Recorded
 
 _HARNESS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from network import open_network
+# Whoever runs the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with open_network("devnode", Path(sys.argv[1]), Path(sys.argv[2])) as network:
     print(network.merchant.pid(), network.merchant.plugin_pid(), flush=True)
     time.sleep(600)
