@@ -48,7 +48,7 @@ soak: $(READY)  ## kill it at random for a minute, then count
 guard: $(READY)  ## every kind of duplicate payment, a hundred times
 	GUARD_TRIES=100 $(BIN)/pytest tests/scenarios/test_guard.py -k several --timeout 10000
 
-bench: $(READY)  ## measure beside the node's own `invoice`, about ten minutes; BENCH="--rows issue-1 --rounds 5" chooses
+bench: $(READY)  ## measure beside the node's own `invoice`, about eight minutes; BENCH="--rows issue-1 --rounds 5" chooses
 	@$(BIN)/python -m contrib.bench $(BENCH)
 
 diagrams: $(READY)  ## draw the state machines in the README anew
