@@ -33,6 +33,9 @@ _TIMEOUT_S = 60.0
 #: Fixed, as regtest has no market: opening, mutual close, unilateral close, penalty, in sat per kw.
 _FEERATES = "15000/11000/7500/3750"
 
+#: Of nodes that are there to pay and be paid: to log in detail takes them more time than it is worth.
+_QUIET = {"log-level": "info"}
+
 
 class LightningdNode(DaemonNode):
     """lightningd with the options of pyln-testing, in a session of its own."""
@@ -80,7 +83,7 @@ class RegtestNetwork:
         self.bitcoind = Bitcoind(directory / "bitcoind")
         rpc_port = self.bitcoind.rpc_port
         self.merchant = LightningdNode(directory / "merchant", plugin_path, options, rpc_port, beside)
-        self.payer = LightningdNode(directory / "payer", None, {}, rpc_port)
+        self.payer = LightningdNode(directory / "payer", None, _QUIET, rpc_port)
         self._behind: LightningdNode | None = None
         self._directory = directory
         self._payments_out = 0
@@ -115,7 +118,7 @@ class RegtestNetwork:
 
     def extend(self) -> LightningdNode:
         if self._behind is None:
-            node = self._behind = LightningdNode(self._directory / "behind", None, {}, self.bitcoind.rpc_port)
+            node = self._behind = LightningdNode(self._directory / "behind", None, _QUIET, self.bitcoind.rpc_port)
             node.start()
             self._open_channel(self.merchant, node, _CHANNEL_SAT)
             poll_until(lambda: _is_usable(node), _TIMEOUT_S, "the channel behind does not become usable")
