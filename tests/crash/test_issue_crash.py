@@ -50,6 +50,22 @@ def agree(network: Network) -> dict[str, Any]:
     return report
 
 
+def ask_twice(network: Network, tmp_path: Path, *, index: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """An invoice whose issue is cut off, as the caller gets it by its idempotency key once the plugin is back; one that
+    is asked for after it; and the first again, once it is paid at that index and books and node agree.
+    """
+    order = {"paycode": "coffee", "amount_msat": 21000, "idempotency_key": "order"}
+    with pytest.raises(RpcError):
+        network.merchant.call("paycode-invoice", **order)
+    revive(network, tmp_path)
+    again = network.merchant.call("paycode-invoice", **order)
+    other = network.merchant.call("paycode-invoice", "coffee", 21000)
+    network.pay(again["bolt11"])
+    paid = network.merchant.call("paycode-wait", "coffee", index, "paid", 30)
+    agree(network)
+    return again, other, paid
+
+
 @pytest.mark.parametrize("point", CREATE_POINTS)
 def test_paycode_survives_death_while_it_is_created(network: Network, tmp_path: Path, die_at: Any, point: str) -> None:
     """A code whose creation was cut off exists once, in sidecar and datastore, when the caller asks again."""
@@ -71,14 +87,7 @@ def test_invoice_survives_death_while_it_is_issued(network: Network, tmp_path: P
     """A caller that repeats its idempotency key gets index 1, issued by the node, whatever step was cut off."""
     network.merchant.call("paycode-create", "coffee", "One coffee")
     die_at(point)
-    with pytest.raises(RpcError):
-        network.merchant.call("paycode-invoice", paycode="coffee", amount_msat=21000, idempotency_key="order-1")
-    revive(network, tmp_path)
-    again = network.merchant.call("paycode-invoice", paycode="coffee", amount_msat=21000, idempotency_key="order-1")
-    other = network.merchant.call("paycode-invoice", "coffee", 21000)
-    network.pay(again["bolt11"])
-    paid = network.merchant.call("paycode-wait", "coffee", 1, "paid", 30)
-    agree(network)
+    again, other, paid = ask_twice(network, tmp_path, index=1)
 
     assert (again["index"], again["status"]) == (1, "issued")
     assert other["index"] == 2
@@ -95,17 +104,11 @@ def test_invoice_in_a_row_survives_death_while_it_is_issued(
     die_at(point, after=8)
     for _ in range(8):
         network.merchant.call("paycode-invoice", "coffee", 21000)
-    with pytest.raises(RpcError):
-        network.merchant.call("paycode-invoice", paycode="coffee", amount_msat=21000, idempotency_key="order-9")
-    revive(network, tmp_path)
-    again = network.merchant.call("paycode-invoice", paycode="coffee", amount_msat=21000, idempotency_key="order-9")
-    other = network.merchant.call("paycode-invoice", "coffee", 21000)
-    network.pay(again["bolt11"])
-    network.merchant.call("paycode-wait", "coffee", 9, "paid", 30)
-    agree(network)
+    again, other, paid = ask_twice(network, tmp_path, index=9)
 
     assert (again["index"], again["status"]) == (9, "issued")
     assert other["index"] == 10
+    assert paid["status"] == "paid"
     assert len(network.merchant.call("listinvoices")["invoices"]) == 10
 
 

@@ -63,7 +63,7 @@ def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def start_and_wait(prover: Prover) -> None:
         start(prover)
-        prover.wait()
+        prover.is_ready(timeout_s=None)
 
     def counted(prover: Prover, *given: Any, **named: Any) -> Iterator[Proven]:
         for part in walk(prover, *given, **named):
@@ -132,7 +132,7 @@ def test_process_that_dies_while_it_gathers(network: Network, monkeypatch: pytes
 
 def start_and_kill(prover: Prover, start: Callable[[Prover], None] = Prover.start) -> None:
     start(prover)
-    prover.wait()
+    prover.is_ready(timeout_s=None)
     process = prover._process
     assert process is not None
     process.kill()

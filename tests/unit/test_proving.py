@@ -117,7 +117,7 @@ def started() -> Iterator[Prover]:
     prover = Prover()
     prover.start()
     try:
-        prover.wait()
+        prover.is_ready(timeout_s=None)
         yield prover
     finally:
         prover.stop()
@@ -191,7 +191,7 @@ def test_what_was_not_started_is_never_ready() -> None:
     prover = Prover()
     before = prover.is_ready()
     prover.start()
-    prover.wait()
+    prover.is_ready(timeout_s=None)
     up = prover.is_ready()
     prover.stop()
     prover.stop()

@@ -168,16 +168,16 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
             self._not_working(e.message)
             return isinstance(e, BadParameter)
         except Exception as e:
-            self._not_working(f"an unexpected error at start: {describe(e)}")
+            self._not_working(f"an unexpected error at start: {describe(e)}", logging.ERROR)
             return False
         services.start()
         self._services = services
         return True
 
-    def _not_working(self, why_not: str) -> None:
+    def _not_working(self, why_not: str, level: int = logging.WARNING) -> None:
         if why_not != self._why_not:
             self._why_not = why_not
-            log.warning("not working: %s", why_not)
+            log.log(level, "not working: %s", why_not)
 
     def _submit(self, job: Callable[..., None], *arguments: Any) -> None:
         self._pools.submit(Pool.NODE.value, job, *arguments)

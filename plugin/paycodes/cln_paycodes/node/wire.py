@@ -26,7 +26,5 @@ def connect(sock: socket.socket, path: str) -> None:
 
 
 def request(call_id: str, method: str, params: dict[str, Any]) -> bytes:
-    return (
-        json.dumps({"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}, ensure_ascii=False).encode()
-        + END
-    )
+    message = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": params}
+    return json.dumps(message, ensure_ascii=False).encode() + END

@@ -45,12 +45,8 @@ class Prover:
     def is_started(self) -> bool:
         return self._process is not None
 
-    def wait(self) -> None:
-        """Return once the child is up, or has failed to come up."""
-        self.is_ready(timeout_s=None)
-
     def is_ready(self, *, timeout_s: float | None = 0) -> bool:
-        """The child says so with one byte."""
+        """The child is up, as it says with one byte; None waits until it is, or has failed to come up."""
         if self._process is None or self._ready:
             return self._ready
         if select.select([self._stdout], [], [], timeout_s)[0]:
