@@ -15,7 +15,7 @@ from cln_paycodes.core.states import InvoiceStatus
 from cln_paycodes.core.terms import PaycodeStatus, Terms
 from cln_paycodes.store import invoices, paycodes
 from cln_paycodes.store.schema import migrations
-from cln_paycodes.store.store import Sql
+from cln_paycodes.store.store import Sql, Store
 from sqlite_utils import Database
 
 NOW = 1_800_000_000
@@ -97,3 +97,18 @@ class Explained:
         steps = self._conn.execute(f"EXPLAIN QUERY PLAN {statement}", rows[0]).fetchall()
         self.plans += [detail for *_, detail in steps]
         return self._conn.executemany(statement, rows)
+
+
+def commit_levels(store: Store) -> list[int]:
+    """SQLite's `synchronous` at every COMMIT that the writing connection makes from now on: 2 is FULL, 1 is NORMAL."""
+    seen: list[int] = []
+    level = {"value": 2}
+
+    def trace(sql: str) -> None:
+        if sql.startswith("PRAGMA synchronous"):
+            level["value"] = 2 if "FULL" in sql else 1
+        elif sql == "COMMIT":
+            seen.append(level["value"])
+
+    store._sidecar.writer.set_trace_callback(trace)
+    return seen

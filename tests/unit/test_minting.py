@@ -2,169 +2,168 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-from backend import Datastore
-from cln_paycodes.core.keys import RootKey
-from cln_paycodes.core.labels import Slot
-from cln_paycodes.core.records import Invoice, Paycode
-from cln_paycodes.core.seal import Seal
-from cln_paycodes.node.port import InvoiceTraits, Issued, Wanted
-from cln_paycodes.services.minting import Draft, Mint
-from cln_paycodes.services.registry import Registry
-from cln_paycodes.services.signing import Signer
-from cln_paycodes.store import paycodes
-from cln_paycodes.store.store import Store
-from samples import NOW, add_invoice, definition_of
+from cln_paycodes.services import minting
+from making import Bench, string_by
 
-SEED = bytes(32)
+QUICK = string_by("createinvoice")
 
 
-class Node(Datastore):
-    """Answers at once, or when the test says so; lists what it was asked."""
+class Clock:
+    """The mint's monotonic clock: it stands still."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-        self.taken: set[str] = set()
-        self.is_slow = False
-        self.waiting: list[tuple[Future[bool], str]] = []
+        self.now_s = 1000.0
 
-    def begin_search(self, payment_hash: str) -> Future[bool]:
-        self.asked.append("search")
-        future: Future[bool] = Future()
-        self.waiting.append((future, payment_hash))
-        if not self.is_slow:
-            self.answer()
-        return future
-
-    def answer(self) -> None:
-        for future, payment_hash in self.waiting:
-            future.set_result(payment_hash in self.taken)
-        self.waiting.clear()
-
-    def begin_creation(self, _: str, **__: object) -> Future[Issued]:
-        return self._make("createinvoice")
-
-    def begin_invoice(self, _: Wanted) -> Future[Issued]:
-        return self._make("invoice")
-
-    def _make(self, way: str) -> Future[Issued]:
-        self.asked.append(way)
-        future: Future[Issued] = Future()
-        future.set_result(Issued(bolt11=way, payment_hash="", expires_at=NOW, created_index=1))
-        return future
-
-    def invoice_traits(self) -> InvoiceTraits:
-        return InvoiceTraits(currency="bcrt", features=1 << 9, final_cltv_blocks=10, adds_more=False)
-
-    def incoming_channels(self) -> list[Any]:
-        return []
+    def monotonic(self) -> float:
+        return self.now_s
 
 
-class Bench:
-    """A mint that is ready for the quick way, and a code."""
-
-    def __init__(self, store: Store) -> None:
-        self.node = Node()
-        registry = Registry(
-            store,
-            self.node,  # type: ignore[arg-type]  # it has what is called here
-            seed=SEED,
-            seal=Seal(SEED),
-            clock=lambda: NOW,
-            randomness=bytes,
-            skipped=lambda: None,
-        )
-        signer = Signer(self.node, clock=lambda: NOW, chance=lambda: 0.5)  # type: ignore[arg-type]
-        signer.prepare()
-        self.mint = Mint(
-            self.node,  # type: ignore[arg-type]
-            registry,
-            signer,
-            clock=lambda: NOW,
-            submit=lambda *_: None,
-        )
-        self._store = store
-        self._root = RootKey.derive(SEED, 0)
-        definition = definition_of("coffee", paycode_id=self._root.paycode_id, number=0)
-        store.write(lambda tx: paycodes.insert(tx, definition, next_index=1, mirrored=True))
-        self.paycode: Paycode = registry.find("coffee")
-
-    def row(self, index: int) -> Invoice:
-        payment_hash = self._root.invoice(index).payment_hash.hex()
-        slot = Slot(self._root.paycode_id, index)
-        return self._store.write(lambda tx: add_invoice(tx, slot, payment_hash=payment_hash, description="coffee"))
-
-    def draft(self, row: Invoice) -> Draft:
-        draft = self.mint.begin_draft(self.paycode, row)
-        assert draft is not None
-        return draft
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(minting, "time", SimpleNamespace(monotonic=clock.monotonic))
+    return clock
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    store = Store(tmp_path / "paycodes.sqlite3")
-    yield Bench(store)
-    store.close()
+    with closing(Bench(tmp_path)) as bench:
+        yield bench
+
+
+def issue_in_a_row(bench: Bench, *indexes: int) -> None:
+    """For a caller who wants each as soon as he has the one before; what the node was asked for it is forgotten."""
+    for index in indexes:
+        row = bench.row(index)
+        assert bench.mint.begin_new(row, bench.paycode).result(0).bolt11 == QUICK
+        bench.mint.look_ahead(row)
+    bench.node.asked.clear()
 
 
 def test_free_hash_is_made_the_quick_way(bench: Bench) -> None:
     """The node is asked once, and its word is enough."""
-    row = bench.row(1)
-    made = bench.mint.begin(row, bench.draft(row))
+    made = bench.mint.begin_new(bench.row(1), bench.paycode)
 
-    assert made.result(0).bolt11 == "createinvoice"
+    assert made.result(0).bolt11 == QUICK
     assert bench.node.asked == ["search", "createinvoice"]
 
 
 def test_hash_that_the_node_has_is_left_to_its_own_command(bench: Bench) -> None:
     """`invoice` refuses it, where `createinvoice` would end the node."""
-    row = bench.row(1)
-    bench.node.taken.add(row.payment_hash)
-    bench.mint.begin(row, bench.draft(row))
+    bench.node.taken.add(bench.payment_hash(1))
+    bench.mint.begin_new(bench.row(1), bench.paycode)
 
     assert bench.node.asked == ["search", "invoice"]
 
 
-def test_old_word_of_the_node_is_asked_for_again(bench: Bench) -> None:
-    """The row took long to get to the disk, and meanwhile someone used the hash."""
-    row = bench.row(1)
-    draft = replace(bench.draft(row), asked_at=time.monotonic() - 60)
-    bench.node.taken.add(row.payment_hash)
-    bench.mint.begin(row, draft)
+def test_repeated_call_is_left_to_its_own_command(bench: Bench) -> None:
+    """A row that was there before may be at the node, whatever it said a moment ago."""
+    issue_in_a_row(bench, 1, 2)
+    bench.mint.begin(bench.row(3))
 
-    assert bench.node.asked == ["search", "search", "invoice"]
+    assert bench.node.asked == ["invoice"]
 
 
-def test_word_that_is_still_on_its_way_is_waited_for(bench: Bench) -> None:
+def test_word_that_is_still_on_its_way_is_waited_for(bench: Bench, clock: Clock) -> None:
     """Nothing is made before it is here, and however long it takes, it is fresh when it comes."""
     bench.node.is_slow = True
-    row = bench.row(1)
-    made = bench.mint.begin(row, replace(bench.draft(row), asked_at=time.monotonic() - 60))
+    made = bench.mint.begin_new(bench.row(1), bench.paycode)
     asked_before = list(bench.node.asked)
+    clock.now_s += 60
     bench.node.answer()
 
     assert asked_before == ["search"]
-    assert made.result(0).bolt11 == "createinvoice"
+    assert made.result(0).bolt11 == QUICK
+
+
+def test_next_hash_is_asked_for_ahead(bench: Bench) -> None:
+    """A caller who goes on at once does not wait for the node's word."""
+    issue_in_a_row(bench, 1, 2)
+    made = bench.mint.begin_new(bench.row(3), bench.paycode)
+
+    assert made.result(0).bolt11 == QUICK
+    assert bench.node.asked == ["createinvoice"]
+
+
+def test_next_hash_that_the_node_has_is_left_to_its_own_command(bench: Bench) -> None:
+    """What it says ahead counts like what it says at the time."""
+    bench.node.taken.add(bench.payment_hash(3))
+    issue_in_a_row(bench, 1, 2)
+    bench.mint.begin_new(bench.row(3), bench.paycode)
+
+    assert bench.node.asked == ["invoice"]
+
+
+def test_word_ahead_counts_once(bench: Bench) -> None:
+    """The index was used up by it, whatever came of that."""
+    issue_in_a_row(bench, 1, 2)
+    row = bench.row(3)
+    for _ in range(2):
+        bench.mint.begin_new(row, bench.paycode)
+
+    assert bench.node.asked == ["createinvoice", "search", "createinvoice"]
+
+
+def test_old_word_of_the_node_is_asked_for_again(bench: Bench, clock: Clock) -> None:
+    """The caller paused, and meanwhile someone used the hash."""
+    issue_in_a_row(bench, 1, 2)
+    bench.node.taken.add(bench.payment_hash(3))
+    clock.now_s += 0.2
+    bench.mint.begin_new(bench.row(3), bench.paycode)
+
+    assert bench.node.asked == ["search", "invoice"]
+
+
+def test_late_word_ahead_is_waited_for(bench: Bench, clock: Clock) -> None:
+    """It was asked for long ago and is not here yet: it will be fresh."""
+    issue_in_a_row(bench, 1)
+    bench.node.is_slow = True
+    row = bench.row(2)
+    bench.mint.begin_new(row, bench.paycode)
+    bench.node.answer()
+    bench.mint.look_ahead(row)
+    clock.now_s += 60
+    made = bench.mint.begin_new(bench.row(3), bench.paycode)
+    asked_before = list(bench.node.asked)
+    bench.node.answer()
+
+    assert asked_before == ["search", "createinvoice", "search"]
+    assert made.result(0).bolt11 == QUICK
 
 
 def test_word_about_another_hash_counts_for_nothing(bench: Bench) -> None:
-    """A draft that belongs to another index is never used."""
-    bench.mint.begin(bench.row(2), bench.draft(bench.row(1)))
+    """Another index was taken than the one that was expected."""
+    issue_in_a_row(bench, 1, 2)
+    bench.mint.begin_new(bench.row(5), bench.paycode)
 
-    assert bench.node.asked == ["search", "invoice"]
+    assert bench.node.asked == ["search", "createinvoice"]
+
+
+def test_nothing_is_asked_ahead_for_a_crowd_or_a_caller_who_pauses(bench: Bench, clock: Clock) -> None:
+    """The next index is taken already, or will be when the word is old."""
+    issue_in_a_row(bench, 1)
+    first, second = bench.row(2), bench.row(3)
+    bench.mint.begin_new(first, bench.paycode)
+    bench.mint.begin_new(second, bench.paycode)
+    bench.mint.look_ahead(first)
+    clock.now_s += 0.2
+    third = bench.row(4)
+    bench.mint.begin_new(third, bench.paycode)
+    bench.mint.look_ahead(third)
+
+    assert bench.node.asked == ["search", "createinvoice"] * 3
 
 
 def test_imported_code_is_never_made_the_quick_way(bench: Bench) -> None:
     """Its key is known elsewhere: no word of the node is fresh enough."""
     imported = replace(bench.paycode, sealed_root="sealed")
+    bench.mint.begin_new(bench.row(1), imported)
 
-    assert bench.mint.begin_draft(imported, bench.row(1)) is None
-    assert bench.node.asked == []
+    assert bench.node.asked == ["invoice"]

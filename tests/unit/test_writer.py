@@ -14,6 +14,7 @@ import pytest
 from cln_paycodes.errors import SidecarUnavailable
 from cln_paycodes.store.store import Store
 from cln_paycodes.store.writer import MOST_JOBS, Transaction
+from samples import commit_levels
 
 DEADLINE_S = 20
 
@@ -275,24 +276,9 @@ def test_callback_that_raises_ends_nothing(tmp_path: Path) -> None:
     assert (first, second) == ("on disk", "still there")
 
 
-def _syncs(store: Store) -> list[int]:
-    """SQLite's `synchronous` at every COMMIT that the writing connection makes from now on: 2 is FULL, 1 is NORMAL."""
-    seen: list[int] = []
-    level = {"value": 2}
-
-    def trace(sql: str) -> None:
-        if sql.startswith("PRAGMA synchronous"):
-            level["value"] = 2 if "FULL" in sql else 1
-        elif sql == "COMMIT":
-            seen.append(level["value"])
-
-    store._sidecar.writer.set_trace_callback(trace)
-    return seen
-
-
 def test_job_that_need_not_be_durable_waits_for_no_disk_and_is_seen(store: Store) -> None:
     """Its commit leaves the fsync to the next that is durable, and every reader sees it at once."""
-    seen = _syncs(store)
+    seen = commit_levels(store)
     store.submit(_put("first"), durable=False).result(DEADLINE_S)
     names = _names(store)
     store.write(_put("second"))
@@ -305,7 +291,7 @@ def test_one_durable_job_makes_the_whole_commit_durable(store: Store) -> None:
     """Those that it shares a commit with cannot take the disk from it."""
     with _held(store):
         futures = [store.submit(_put(f"{number}"), durable=number == 1) for number in range(3)]
-        seen = _syncs(store)
+        seen = commit_levels(store)
     for future in futures:
         future.result(DEADLINE_S)
 

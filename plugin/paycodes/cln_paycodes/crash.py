@@ -16,7 +16,7 @@ POINTS = frozenset(
     {
         "create:recorded",  # the paycode is in the sidecar, its definition not yet in the node's datastore
         "create:mirrored",  # the definition is in the datastore, the sidecar does not know
-        "issue:reserved",  # the index is durable, the node has not been called
+        "issue:reserved",  # the index is taken, the node has not been called
         "issue:signed",  # the string of a lazy or held invoice is made, it is not recorded
         "issue:called",  # the node has the invoice, its answer is not recorded
         "issue:issued",  # recorded, the caller has no answer

@@ -1,6 +1,6 @@
 """The states of an invoice, and every move between them, as data.
 
-    reserved   its index is taken and durable; the node has not confirmed that it has it
+    reserved   its index is taken; the node has not confirmed that it has it
     issued     the node has it (eager) or its string was handed out (lazy): it can be paid
     paying     the `invoice_payment` hook saw a complete payment: an intent, never a fact
     accepted   held: all its HTLCs have arrived and wait for the operator

@@ -1,14 +1,16 @@
 """Issuing an invoice of a paycode: intent, call, outcome.
 
-1. intent    the index is taken and the row is `reserved`, durable, before the node is asked
+1. intent    the index is taken and the row is `reserved` before the node is asked: no end of a process undoes that
 2. call      the node's `invoice` with our label and preimage: of identical calls exactly one wins (900, 901); for a
-             lazy or held code its `signinvoice`, which leaves nothing behind, so that 1 need not be durable then
+             lazy or held code its `signinvoice`, which leaves nothing behind
 3. outcome   `issued` with the node's string; `void` when it refused; still `reserved` when no answer came
 
 Because a repeated call is harmless, every doubt about step 2 or 3 is ended by calling again, never by assuming: here
-for a caller with the same `idempotency_key`, in `reconcile` for all others. That is also why `issued` of an invoice
-that the node lists need not be on the disk before the caller has it: `reserved` is, and the node gives the same string
-again.
+for a caller with the same `idempotency_key`, in `reconcile` for all others.
+
+Before the caller has the invoice, all of it is on a disk (`_is_at_node`). What the node lists is on the node's, from
+where a sidecar that lost its last moments with the power gets it back, before the first index is taken again
+(`Registry.settle_indexes`): only what the node does not know costs an fsync here, and that behind the call.
 
 No thread waits for another on this way: each step is begun by what ends the one before, in the writer's thread or in
 the one that reads the node's answers. Only what is out of the ordinary, and has to wait, gets a thread of its own.
@@ -46,7 +48,7 @@ from ..store.store import Store
 from ..store.writer import Transaction
 from .adoption import is_listed
 from .books import Books
-from .minting import Draft, Mint
+from .minting import Mint
 from .registry import Registry, find
 
 _S = InvoiceStatus
@@ -89,23 +91,15 @@ class _Order:
 
     selector: str
     request: Request
-    #: its row is on disk before anything else
-    durable: bool
     future: Future[Invoice] = field(default_factory=promise)
     #: the node must remember that the index may be handed out
     strict: bool = True
-    #: its row was made for it
-    is_new: bool = False
-    #: under way since its index was taken
-    draft: Draft | None = None
+    #: its row was made for it, under these terms
+    new_of: Paycode | None = None
 
 
 class _NeedsIndexBlock(Exception):
     """The node does not remember yet that the next index of this code may be handed out."""
-
-
-class _NeedsDisk(Exception):
-    """The row has to be on disk before the node is asked."""
 
 
 class IndexTaken(Exception):
@@ -131,8 +125,6 @@ class Issuing:
         self._clock = clock
         self._lock = threading.Lock()
         self._under_way: dict[Slot, Future[Invoice]] = {}
-        #: by which lazy and held codes were asked for
-        self._unlisted: set[str] = set()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="paycodes-issue")
 
     def close(self) -> None:
@@ -140,7 +132,7 @@ class Issuing:
 
     def issue(self, selector: str, request: Request) -> Future[Invoice]:
         """A fresh invoice, or the one that the same `idempotency_key` got, once nothing can undo it."""
-        order = _Order(selector, request, durable=selector not in self._unlisted)
+        order = _Order(selector, request)
         if self._registry.indexes_known:
             self._reserve(order)
         else:
@@ -165,7 +157,7 @@ class Issuing:
 
     def _reserve(self, order: _Order) -> None:
         """Get the row of this request: an existing one of the same key, or a new one in state `reserved`."""
-        taking = self._store.submit(partial(self._take_index, order=order), durable=order.durable)
+        taking = self._store.submit(partial(self._take_index, order=order), durable=False)
         taking.add_done_callback(partial(self._reserved, order))
 
     def _reserve_at_start(self, order: _Order) -> None:
@@ -176,16 +168,13 @@ class Issuing:
         error = taking.exception()
         if isinstance(error, _NeedsIndexBlock):
             self._in_thread(order.future, partial(self._reserve_in_new_block, order))
-        elif isinstance(error, _NeedsDisk):
-            order.durable = True
-            self._reserve(order)
         elif error is not None:
             order.future.set_exception(error)
         else:
             crash.point("issue:reserved")
             row = taking.result()
             if row.status is _S.RESERVED:
-                driving = self._drive(row, is_new=order.is_new, draft=order.draft)
+                driving = self._drive(row, new_of=order.new_of)
                 driving.add_done_callback(partial(self._driven, order))
                 self._mint.prepare_next(row)
             else:
@@ -204,31 +193,17 @@ class Issuing:
 
     def _take_index(self, tx: Transaction, order: _Order) -> Invoice:
         request, paycode = order.request, find(tx, order.selector)
-        order.is_new, order.draft = False, None
+        order.new_of = None
         if request.idempotency_key is not None:
             row = invoices.by_idempotency_key(tx, paycode.paycode_id, request.idempotency_key)
             if row is not None:
                 return _same_request(row, request)
         _require_terms(paycode, request)
-        self._require_disk(order, paycode)
         if order.strict and paycode.next_index >= paycode.reserved_index:
             raise _NeedsIndexBlock
         row = self._insert(tx, paycode, request)
-        order.is_new = True
-        if row.registered:
-            self._begin_draft(tx, order, paycode, row)
+        order.new_of = paycode
         return row
-
-    def _begin_draft(self, tx: Transaction, order: _Order, paycode: Paycode, row: Invoice) -> None:
-        """One caller's while the row goes to the disk; in a crowd that would hold up the commit of all."""
-
-        def begin() -> None:
-            order.draft = self._mint.begin_draft(paycode, row)
-
-        if self._under_way:
-            tx.after_commit(begin)
-        else:
-            begin()
 
     def _insert(self, tx: Transaction, paycode: Paycode, request: Request) -> Invoice:
         slot, now = Slot(paycode.paycode_id, paycode.next_index), self._clock()
@@ -251,16 +226,6 @@ class Issuing:
             registered=is_listed(paycode.terms),
         )
 
-    def _require_disk(self, order: _Order, paycode: Paycode) -> None:
-        """The node is told of an eager invoice: its row is durable before. That of a lazy or held one may wait for its
-        string, without which there is nothing that a crash could lose.
-        """
-        if not is_listed(paycode.terms):
-            self._unlisted.add(order.selector)
-        elif not order.durable:
-            self._unlisted.discard(order.selector)
-            raise _NeedsDisk
-
     # --- call and outcome ---
 
     def is_under_way(self, slot: Slot) -> bool:
@@ -276,10 +241,10 @@ class Issuing:
 
         Raises NodeRefused (the row is `void`), NodeUnknown (the row is still `reserved`: drive it again), IndexTaken.
         """
-        return self._drive(row, is_new=False).result()
+        return self._drive(row, new_of=None).result()
 
-    def _drive(self, row: Invoice, *, is_new: bool, draft: Draft | None = None) -> Future[Invoice]:
-        """Callers of the same slot share one call to the node."""
+    def _drive(self, row: Invoice, *, new_of: Paycode | None) -> Future[Invoice]:
+        """Callers of the same slot share one call to the node; `new_of` is the code if the row was made just now."""
         with self._lock:
             joined = self._under_way.get(row.slot)
             if joined is not None:
@@ -287,12 +252,13 @@ class Issuing:
             outcome = self._under_way[row.slot] = Future[Invoice]()
         outcome.add_done_callback(lambda _: self._under_way.pop(row.slot))
         try:
-            now_row = row if is_new else self._books.by_slot(row.slot)
+            now_row = row if new_of is not None else self._books.by_slot(row.slot)
             assert now_row is not None
             if now_row.status is not _S.RESERVED:
                 outcome.set_result(now_row)  # it was brought there before this one took the slot
             elif row.registered:
-                self._mint.begin(row, draft).add_done_callback(partial(self._called, row, outcome))
+                calling = self._mint.begin(row) if new_of is None else self._mint.begin_new(row, new_of)
+                calling.add_done_callback(partial(self._called, row, outcome))
             elif self._mint.can_sign_at_once:
                 self._begin_signature(row, outcome)
             else:
@@ -338,11 +304,16 @@ class Issuing:
         self._record(row, outcome, bolt11=answer.bolt11, expires_at=answer.expires_at)
 
     def _record(self, row: Invoice, outcome: Future[Invoice], **fields: Any) -> None:
-        self._change(row, _S.ISSUED, **fields).add_done_callback(partial(_recorded, outcome))
+        self._change(row, _S.ISSUED, **fields).add_done_callback(partial(self._recorded, outcome))
+
+    def _recorded(self, outcome: Future[Invoice], recording: Future[Invoice]) -> None:
+        crash.point("issue:issued")
+        pass_on(recording, outcome)
+        if not recording.exception():
+            self._mint.look_ahead(recording.result())
 
     def _change(self, row: Invoice, to: InvoiceStatus, **fields: Any) -> Future[Invoice]:
-        # What the node has can be asked of it again; the string of an invoice that it does not know is only here.
-        durable = to is not _S.ISSUED or not row.registered
+        durable = to is not _S.ISSUED or not _is_at_node(row)
         return self._store.submit(lambda tx: self._books.change(tx, row.slot, to, **fields), durable=durable)
 
     def list_again(self, row: Invoice) -> None:
@@ -383,13 +354,9 @@ class Issuing:
         return self._registry.root(self._registry.find(invoice.paycode_id)).invoice(invoice.index).preimage.hex()
 
 
-def _recorded(outcome: Future[Invoice], recording: Future[Invoice]) -> None:
-    error = recording.exception()
-    if error is None:
-        crash.point("issue:issued")
-        outcome.set_result(recording.result())
-    else:
-        outcome.set_exception(error)
+def _is_at_node(row: Invoice) -> bool:
+    """The node can tell all of an issued invoice: it lists it, and no words came with the request."""
+    return row.registered and row.comment is None and row.payer_data is None and row.idempotency_key is None
 
 
 def _same_request(row: Invoice, request: Request) -> Invoice:

@@ -11,8 +11,8 @@ and only when all of this holds:
    make the same invoices under labels of his own.
 2. The index has never been handed out: none is used twice, whichever sidecar or backup this one is. So the preimage has
    not left this process, in which it is made.
-3. The node was asked for the payment hash, and its answer, that it has no invoice with it, has just arrived. It is
-   asked while the index is written to the disk, and once more if that took long.
+3. The node was asked for the payment hash, and its answer, that it has no invoice with it, has just arrived. For a
+   caller who asks for one invoice after the other it is asked ahead, while he is given the one before.
 
 Between 3 and the call only someone who knows the preimage could bring the hash into the node; by 1 and 2 nobody does,
 unless an operator derives it by hand with `makesecret`, and uses it in that very moment.
@@ -31,6 +31,7 @@ from functools import partial
 from ..chaining import pass_on, promise, then
 from ..core.bolt11 import DESCRIPTION_MAX_BYTES
 from ..core.keys import InvoiceKeys
+from ..core.labels import Slot
 from ..core.records import Invoice, Paycode
 from ..errors import NodeRefused, NodeUnknown, describe
 from ..node.port import INVOICE_LABEL_ALREADY_EXISTS, Issued, Node, Wanted
@@ -47,19 +48,18 @@ _RUSH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """The string of a new invoice, made once the node has said that it does not have the payment hash."""
+class _Look:
+    """The node was asked whether it has a payment hash."""
 
     payment_hash: str
-    #: None: it is not to be made the quick way
-    string: Future[str | None]
-    #: when the node was asked, by the monotonic clock
+    is_taken: Future[bool]
+    #: by the monotonic clock
     asked_at: float
 
-    @property
-    def is_old(self) -> bool:
-        """The node's word may be too old; what it says from now on is not."""
-        return self.string.done() and time.monotonic() - self.asked_at > _FREE_S
+    def is_good_for(self, payment_hash: str) -> bool:
+        """What it says, or will say, is about this hash and fresh."""
+        is_fresh = not self.is_taken.done() or time.monotonic() - self.asked_at <= _FREE_S
+        return is_fresh and self.payment_hash == payment_hash
 
 
 class Mint:
@@ -81,25 +81,24 @@ class Mint:
         self._preparing = threading.Lock()
         #: until the node refuses it
         self._creates = True
-        #: when the last index was taken, by the monotonic clock
+        #: when the last index was taken, by the monotonic clock, and how long after the one before
         self._taken_at = -_RUSH_S
+        self._pause_s = _RUSH_S
+        #: what that index was taken for
+        self._newest: Slot | None = None
+        #: for the index that comes next
+        self._ahead: _Look | None = None
 
-    def begin_draft(self, paycode: Paycode, row: Invoice) -> Draft | None:
-        """Begin what can be done for an invoice before its row is on the disk, if it may be made the quick way."""
+    def begin(self, row: Invoice) -> Future[Issued]:
+        """Have the node make and list the invoice of a row."""
+        return self._invoice(row, self._left_s(row))
+
+    def begin_new(self, row: Invoice, paycode: Paycode) -> Future[Issued]:
+        """The same for an index that was taken just now, and with which nothing was done yet: the quickest safe way."""
         if not self._may_create(paycode, row):
-            return None
-        return Draft(row.payment_hash, self._draft_if_free(row), time.monotonic())
-
-    def begin(self, row: Invoice, draft: Draft | None = None) -> Future[Issued]:
-        """Have the node make and list the invoice of a row, the quickest way that is safe.
-
-        `draft` is there if the index was taken just now, and nothing was done with it yet.
-        """
-        if draft is None or draft.payment_hash != row.payment_hash:
-            return self._invoice(row, self._left_s(row))
-        string = self._draft_if_free(row) if draft.is_old else draft.string
+            return self.begin(row)
         made: Future[Issued] = promise()
-        string.add_done_callback(partial(self._drafted, row, made))
+        self._draft_if_free(row).add_done_callback(partial(self._drafted, row, made))
         return made
 
     def make(self, row: Invoice, *, expiry_s: int | None = None) -> Issued:
@@ -135,11 +134,11 @@ class Mint:
 
     def _may_create(self, paycode: Paycode, row: Invoice) -> bool:
         now = time.monotonic()
-        is_rush, self._taken_at = now - self._taken_at < _RUSH_S, now
+        self._pause_s, self._taken_at, self._newest = now - self._taken_at, now, row.slot
         if not self._creates:
             return False
         if not self._signer.is_ready:
-            if is_rush:
+            if self._pause_s < _RUSH_S:
                 self._prepare_for_more()
             return False
         return paycode.sealed_root is None and len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
@@ -150,7 +149,13 @@ class Mint:
                 return None
             return self._signer.draft(row, self._keys(row), tells_text=True)
 
-        return then(self._node.begin_search(row.payment_hash), draft)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or not ahead.is_good_for(row.payment_hash):
+            ahead = self._look(row.payment_hash)
+        return then(ahead.is_taken, draft)
+
+    def _look(self, payment_hash: str) -> _Look:
+        return _Look(payment_hash, self._node.begin_search(payment_hash), time.monotonic())
 
     def _drafted(self, row: Invoice, made: Future[Issued], drafting: Future[str | None]) -> None:
         try:
@@ -207,6 +212,11 @@ class Mint:
     def prepare_next(self, row: Invoice) -> None:
         """Derive the next invoice's keys, while the node is busy with this one."""
         self._derive(row.paycode_id, row.index + 1)
+
+    def look_ahead(self, row: Invoice) -> None:
+        """Ask for the next invoice's hash, after one for a caller who is alone and does not pause."""
+        if self._newest == row.slot and self._pause_s < _FREE_S:
+            self._ahead = self._look(self._derive(row.paycode_id, row.index + 1).payment_hash.hex())
 
     def _keys(self, row: Invoice) -> InvoiceKeys:
         return self._derive(row.paycode_id, row.index)
