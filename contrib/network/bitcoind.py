@@ -15,6 +15,11 @@ from pyln.testing.utils import BitcoinD  # it reads TEST_NETWORK when it is impo
 
 _TIMEOUT_S = 60.0
 
+_WALLET = "network"
+
+#: Deriving a thousand keys takes longer than all else of a start, and a file of blocks is 16 MB from the first one on.
+_SMALL = ("-keypool=1", "-fastprune")
+
 
 class Bitcoind:
     def __init__(self, directory: Path) -> None:
@@ -26,9 +31,12 @@ class Bitcoind:
         self._address = ""
 
     def start(self) -> None:
-        self._daemon.spawn(self._recipe.cmd_line, environment())
+        self._daemon.spawn([*self._recipe.cmd_line, *_SMALL], environment())
         poll_until(self._is_up, _TIMEOUT_S, "bitcoind did not start")
-        self._recipe.rpc.createwallet("network")
+        if self._has_wallet():
+            self._recipe.rpc.loadwallet(_WALLET)
+        else:
+            self._recipe.rpc.createwallet(_WALLET)
         self._address = self._recipe.rpc.getnewaddress()
 
     def _is_up(self) -> bool:
@@ -38,6 +46,9 @@ class Bitcoind:
         except (OSError, JSONRPCError):
             return False
         return True
+
+    def _has_wallet(self) -> bool:
+        return any(wallet["name"] == _WALLET for wallet in self._recipe.rpc.listwalletdir()["wallets"])
 
     def mine(self, blocks: int) -> int:
         """Returns the new height."""
@@ -49,6 +60,11 @@ class Bitcoind:
 
     def wait_for_transaction(self, txid: str) -> None:
         poll_until(lambda: txid in self._recipe.rpc.getrawmempool(), _TIMEOUT_S, f"{txid} is not in the mempool")
+
+    def stop(self) -> None:
+        """Returns once everything is on disk."""
+        self._recipe.rpc.stop()
+        self._daemon.wait(_TIMEOUT_S)
 
     def close(self) -> None:
         self._daemon.end()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from .daemon import poll_until
 from .daemon_node import DaemonNode
 from .interface import SPARE_BLOCKS, Answer, ConnectionLost, NotSupported, PaymentFailed
 from .sent_parts import Parts
+from .template import shared
 
 # pyln-testing reads these when it is imported, and would look for valgrind, postgres and Rust plugins.
 os.environ.setdefault("TEST_NETWORK", "regtest")
@@ -32,6 +35,10 @@ _TIMEOUT_S = 60.0
 
 #: Fixed, as regtest has no market: opening, mutual close, unilateral close, penalty, in sat per kw.
 _FEERATES = "15000/11000/7500/3750"
+
+#: Where networks are copies several are open at once, and few of them ever mine: to ask bitcoind every second, as
+#: pyln-testing has it, takes a fifth of the processor.
+_RELAXED_POLL_S = 3
 
 #: Of nodes that are there to pay and be paid: to log in detail takes them more time than it is worth.
 _QUIET = {"log-level": "info"}
@@ -68,6 +75,15 @@ class LightningdNode(DaemonNode):
     def command(self) -> list[str]:
         return [str(word) for word in self._recipe.cmd_line]
 
+    def look_for_blocks_every(self, seconds: int) -> None:
+        """From the next start on."""
+        self._recipe.opts["dev-bitcoind-poll"] = seconds
+
+    def forget_addresses(self) -> None:
+        """Of its peers, while it is stopped: at the next start it looks for none of them."""
+        with closing(sqlite3.connect(self.network_dir / "lightningd.sqlite3")) as database, database:
+            database.execute("UPDATE peers SET last_known_address = NULL")
+
     def close(self) -> None:
         super().close()
         drop_unused_port(self.port)
@@ -90,16 +106,37 @@ class RegtestNetwork:
         self._merchant_id = ""
 
     def open(self) -> None:
+        template = shared()
+        if template is None:
+            self.found()
+        else:
+            template.copy_into(self._directory, _make_template)
+            self._resume()
+
+    def found(self) -> None:
+        """With a chain and nodes that are new."""
         self.bitcoind.start()
+        # More than the 101 that coins need: now and then lightningd sets a locktime of up to 100 blocks ago, and
+        # Bitcoin Knots takes one of exactly 21 for spam. Before the nodes start, so that they need not follow.
+        self.bitcoind.mine(130)
+        self._start_nodes()
+        self.fund()
+
+    def _resume(self) -> None:
+        """From where another network stopped."""
+        for node in (self.merchant, self.payer):
+            node.look_for_blocks_every(_RELAXED_POLL_S)
+        self.bitcoind.start()
+        self._start_nodes()
+        self.payer.call("connect", self._merchant_id, "127.0.0.1", self.merchant.port)
+        self.wait_for_channel()
+
+    def _start_nodes(self) -> None:
         for node in (self.merchant, self.payer):
             node.begin_start()
-        # The wallet matures while the nodes come up. Beyond 121 blocks: now and then lightningd sets a locktime of
-        # up to 100 blocks ago, and Bitcoin Knots takes one of exactly 21 for spam.
-        self.bitcoind.mine(130)
         for node in (self.merchant, self.payer):
             node.finish_start()
         self._merchant_id = self.merchant.call("getinfo")["id"]
-        self.fund()
 
     def fund(self, sats: int = _CHANNEL_SAT) -> None:
         """A channel from the payer, half of it on the merchant's side, so that both can pay."""
@@ -209,12 +246,30 @@ class RegtestNetwork:
     def clear_faults(self) -> None:
         raise NotSupported("a real node does not fail on demand")
 
+    def stop(self) -> None:
+        """Leave the directory so that it can be copied."""
+        for node in (self.merchant, self.payer):
+            node.stop()
+            # A copy has its nodes elsewhere, and somebody else's may be where these were.
+            node.forget_addresses()
+        self.bitcoind.stop()
+
     def close(self) -> None:
         self.merchant.close()
         self.payer.close()
         if self._behind is not None:
             self._behind.close()
         self.bitcoind.close()
+
+
+def _make_template(directory: Path) -> None:
+    """Without a plugin, so that the first start of one in a copy is its first."""
+    network = RegtestNetwork(directory, None, {})
+    try:
+        network.found()
+        network.stop()
+    finally:
+        network.close()
 
 
 def _has_coins(node: DaemonNode) -> bool:
