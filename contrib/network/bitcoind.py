@@ -42,7 +42,7 @@ class Bitcoind:
     def _is_up(self) -> bool:
         self._daemon.check()
         try:
-            self._recipe.rpc.getblockcount()
+            self.height()
         except (OSError, JSONRPCError):
             return False
         return True
@@ -50,9 +50,10 @@ class Bitcoind:
     def _has_wallet(self) -> bool:
         return any(wallet["name"] == _WALLET for wallet in self._recipe.rpc.listwalletdir()["wallets"])
 
-    def mine(self, blocks: int) -> int:
-        """Returns the new height."""
+    def mine(self, blocks: int) -> None:
         self._recipe.rpc.generatetoaddress(blocks, self._address)
+
+    def height(self) -> int:
         return int(self._recipe.rpc.getblockcount())
 
     def send(self, address: str, sats: int) -> None:

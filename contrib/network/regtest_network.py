@@ -129,6 +129,8 @@ class RegtestNetwork:
         self.bitcoind.start()
         self._start_nodes()
         self.payer.call("connect", self._merchant_id, "127.0.0.1", self.merchant.port)
+        # A node that starts again goes back a block, and is up before it is at the last one again.
+        self._wait_for_blocks()
         self.wait_for_channel()
 
     def _start_nodes(self) -> None:
@@ -231,10 +233,15 @@ class RegtestNetwork:
         return payment_hash
 
     def mine(self, blocks: int = 1) -> int:
-        height = self.bitcoind.mine(blocks)
+        self.bitcoind.mine(blocks)
+        return self._wait_for_blocks()
+
+    def _wait_for_blocks(self) -> int:
+        """Both nodes have seen the last one, whose height this is."""
+        height = self.bitcoind.height()
         for node in (self.merchant, self.payer):
             poll_until(
-                lambda node=node: node.call("getinfo")["blockheight"] >= height,  # type: ignore[misc]
+                lambda node=node: _has_seen(node, height),  # type: ignore[misc]
                 _TIMEOUT_S,
                 f"{node.lightning_dir} does not see block {height}",
             )
@@ -270,6 +277,12 @@ def _make_template(directory: Path) -> None:
         network.stop()
     finally:
         network.close()
+
+
+def _has_seen(node: DaemonNode, height: int) -> bool:
+    """For good: a node that catches up says a height, then 0 for a moment (CLN v26.06, gossip_notify_new_block)."""
+    info = node.call("getinfo")
+    return info["blockheight"] >= height and not {"warning_bitcoind_sync", "warning_lightningd_sync"} & info.keys()
 
 
 def _has_coins(node: DaemonNode) -> bool:
