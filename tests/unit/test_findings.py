@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cln_paycodes.core.found import Found
+from cln_paycodes.core.found import Columns, columns_of
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import NodeInvoice
@@ -57,7 +57,7 @@ class Bench:
         self.findings.adopt(rows, [event for row in rows for event in self.books.events_of(row)])
 
 
-def expired(index: int) -> Found:
+def expired(index: int) -> Columns:
     slot = Slot(ROOT.paycode_id, index)
     fact = NodeInvoice(
         label=slot.label,
@@ -72,7 +72,7 @@ def expired(index: int) -> Found:
         updated_index=index,
         description=None,
     )
-    return Found.of(slot, fact, now=NOW)
+    return columns_of(slot, fact, now=NOW)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from cln_paycodes.core.answers import TOLD, invoice_event
 from cln_paycodes.core.bolt11 import UnsignedInvoice, encode
 from cln_paycodes.core.events import EventRow
-from cln_paycodes.core.found import Found, prove
+from cln_paycodes.core.found import Found, columns_of, event_of, prove
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot, parse_label
 from cln_paycodes.core.reconciliation import HIGHEST_INDEX, Finding, FindingKind, judge
@@ -76,10 +76,15 @@ def decided(fact: NodeInvoice) -> Finding | None:
     return judge(slot, None, fact, payment_hash=payment_hash, now=NOW)
 
 
+def proved(fact: NodeInvoice) -> Found | None:
+    columns = prove(fact, KNOWN, now=NOW)
+    return None if columns is None else Found._make(columns)
+
+
 @given(fact=facts())
 def test_what_is_proved_is_what_would_be_decided(fact: NodeInvoice) -> None:
     """A row comes out just when the decision is to take the invoice over, and says the same of it."""
-    found, finding = prove(fact, KNOWN, now=NOW), decided(fact)
+    found, finding = proved(fact), decided(fact)
 
     assert (found is not None) == (finding is not None and finding.kind is FindingKind.ADOPTED)
     assert found is None or found.finding == finding
@@ -88,12 +93,12 @@ def test_what_is_proved_is_what_would_be_decided(fact: NodeInvoice) -> None:
 @given(fact=facts())
 def test_row_says_again_what_the_node_said(fact: NodeInvoice) -> None:
     """When others have to be asked after all: the same decision, the same row."""
-    found = prove(fact, KNOWN, now=NOW)
+    found = proved(fact)
     if found is None:
         return
 
     assert decided(found.fact) == found.finding
-    assert Found.of(found.slot, found.fact, now=NOW) == (
+    assert columns_of(found.slot, found.fact, now=NOW) == (
         found if fact.bolt11 is not None else found._replace(created_at=NOW)
     )
 
@@ -101,7 +106,7 @@ def test_row_says_again_what_the_node_said(fact: NodeInvoice) -> None:
 @given(several=st.lists(facts(), max_size=8))
 def test_event_is_that_of_the_stored_row(several: list[NodeInvoice]) -> None:
     """Whoever makes it, from what the node said or from the books: the same id, the same words."""
-    found = {row.slot: row for fact in several if (row := prove(fact, KNOWN, now=NOW)) is not None}
+    found = {row.slot: row for fact in several if (row := proved(fact)) is not None}
     rows = {row.payment_hash: row for row in found.values()}.values()
     with memory_sidecar() as sql:
         for paycode_id in KNOWN:
@@ -113,8 +118,8 @@ def test_event_is_that_of_the_stored_row(several: list[NodeInvoice]) -> None:
         invoice = stored[row.slot]
         event_type = TOLD.get(invoice.status)
         told = None if event_type is None else EventRow.of(invoice_event(NODE_ID, event_type, invoice))
-        assert row.event(NODE_ID) == told
-        assert row._invoice() == replace(invoice, sequence=0)
+        assert event_of(tuple(row), NODE_ID) == told
+        assert row.invoice == replace(invoice, sequence=0)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ from typing import Any
 import cln_paycodes
 import pytest
 from cln_paycodes.core.bolt11 import UnsignedInvoice, encode
-from cln_paycodes.core.found import Found, prove
+from cln_paycodes.core.events import EventRow
+from cln_paycodes.core.found import Found, event_of, prove
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot
+from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.node.invoices import invoice_of
 from cln_paycodes.services.prover import Prover
 from cln_paycodes.services.proving import Proven, pack, unpack
@@ -134,7 +136,7 @@ def test_walk_hands_over_what_is_proved_and_all_else(listing: Open) -> None:
     entries = [odd.get(each["created_index"], each) for each in ENTRIES]
     with started() as prover:
         proven = walk(prover, listing(entries).path)
-    rows = [row for part in proven for row in part.rows]
+    rows = [Found._make(row) for part in proven for row in part.rows]
     created = [index for part in proven for index in part.created]
     updated = [index for part in proven for index in part.updated]
     others = [other for part in proven for other in part.others]
@@ -143,7 +145,7 @@ def test_walk_hands_over_what_is_proved_and_all_else(listing: Open) -> None:
     assert created == [n for n in range(1, COUNT + 1) if n % 3 != 2 and n not in odd]
     assert [row.payment_hash for row in rows] == [entries[n - 1]["payment_hash"] for n in created]
     assert updated == [entries[n - 1].get("updated_index", 0) for n in created]
-    assert [event.subject for part in proven for event in part.events] == [
+    assert [EventRow._make(event).subject for part in proven for event in part.events] == [
         row.payment_hash for row in rows if row.status == "paid"
     ]
     assert others == [invoice_of(each) for each in entries if each["created_index"] not in created]
@@ -153,13 +155,13 @@ def test_all_that_is_handed_over_survives_the_way() -> None:
     """Through the pipe's format and back."""
     facts = [invoice_of(each) for each in ENTRIES]
     rows = [row for fact in facts if (row := prove(fact, KNOWN, now=1_700_000_000)) is not None]
-    events = [event for row in rows if (event := row.event(NODE_ID)) is not None]
-    proven = Proven(COUNT, rows, list(range(len(rows))), [0] * len(rows), events, facts)
+    events = [event for row in rows if (event := event_of(row, NODE_ID)) is not None]
+    proven = Proven(COUNT, rows, list(range(len(rows))), [0] * len(rows), list(map(tuple, events)), facts)
 
     back = unpack(pack(proven)[4:])
 
     assert back == proven
-    assert all(isinstance(row, Found) for row in back.rows)
+    assert all(isinstance(other, NodeInvoice) for other in back.others)
 
 
 def test_node_that_goes_away_ends_the_walk(listing: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +29,15 @@ class NodeTally:
 
     def meet(self, index: int, status: str, received_msat: int | None) -> None:
         """`status` is the node's word."""
-        self.sums.issued += self.listed.add(index)
-        if status == "paid" and self._paid.add(index):
-            self.sums.paid += 1
-            self.sums.received_msat += received_msat or 0
+        self.meet_all([index], [(index, received_msat)] if status == "paid" else [])
+
+    def meet_all(self, indexes: Collection[int], paid: Iterable[tuple[int, int | None]]) -> None:
+        """Many, each given once; those that are paid with their `received_msat`."""
+        self.sums.issued += self.listed.add_all(indexes)
+        for index, received_msat in paid:
+            if self._paid.add(index):
+                self.sums.paid += 1
+                self.sums.received_msat += received_msat or 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,8 +77,12 @@ class EventRow(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> EventRow:
-        data = json.dumps(event.data, separators=(",", ":"), ensure_ascii=False)
+        data = _encode(event.data)
         return cls(event.id, event.type.value, event.subject, event.paycode_id, event.timestamp, data)
+
+
+#: Made once: `json.dumps` with settings of its own makes an encoder for each call.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def event_id(node_id: str, event_type: str, subject: str) -> str:

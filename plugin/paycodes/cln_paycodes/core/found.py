@@ -1,12 +1,13 @@
 """Invoices of ours that only the node has: what they become in the books, as far as that is known without them.
 
-A lost sidecar gets back many thousands of them, so all of it are tuples, which cost a fifth of frozen dataclasses.
+A lost sidecar gets back many thousands of them, so all of it are tuples, which cost a fifth of frozen dataclasses; and
+on their way from the node into the books plain ones, which `marshal` and `sqlite3` take as they are.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .answers import TOLD, invoice_event
@@ -15,15 +16,23 @@ from .events import EventRow
 from .keys import RootKey
 from .labels import Slot, parse_label
 from .lnurl import payer_data_of
-from .reconciliation import STATUS_OF_NODE, Finding, FindingKind, judge
+from .reconciliation import STATUS_OF_NODE, Finding, FindingKind, foreignness
 from .records import Invoice, NodeInvoice
 from .states import FINAL, InvoiceStatus
 
-_WORD_OF_NODE = {status.value: word for word, status in STATUS_OF_NODE.items()}
+_STATUS_OF_NODE = {word: status.value for word, status in STATUS_OF_NODE.items()}
+
+_WORD_OF_NODE = {status: word for word, status in _STATUS_OF_NODE.items()}
 
 _TOLD = {status.value: event_type for status, event_type in TOLD.items()}
 
+_PAID = InvoiceStatus.PAID.value
+
 _OPEN = frozenset(status.value for status in InvoiceStatus if status not in FINAL)
+
+
+#: A `Found` as a plain tuple.
+Columns = tuple[Any, ...]
 
 
 class Found(NamedTuple):
@@ -44,35 +53,12 @@ class Found(NamedTuple):
     #: JSON
     payer_data: str | None
     description: str | None
-    description_hashed: bool
-
-    @classmethod
-    def of(cls, slot: Slot, fact: NodeInvoice, *, now: int) -> Found:
-        return cls(
-            fact.payment_hash,
-            slot.paycode_id,
-            slot.index,
-            STATUS_OF_NODE[fact.status].value,
-            fact.amount_msat or 0,
-            fact.received_msat,
-            fact.bolt11,
-            now if fact.bolt11 is None else timestamp_of(fact.bolt11),
-            fact.expires_at,
-            fact.paid_at,
-            now,
-            None if fact.description is None else payer_data_text(payer_data_of(fact.description)),
-            fact.description,
-            fact.bolt11 is not None and commits_to_hash(fact.bolt11),
-        )
+    #: 0 or 1
+    description_hashed: int
 
     @property
     def slot(self) -> Slot:
         return Slot(self.paycode_id, self.index)
-
-    @property
-    def is_open(self) -> bool:
-        """It may still be paid."""
-        return self.status in _OPEN
 
     @property
     def finding(self) -> Finding:
@@ -96,14 +82,8 @@ class Found(NamedTuple):
             description=self.description,
         )
 
-    def event(self, node_id: str) -> EventRow | None:
-        """What is told of it, in the state that it was found in."""
-        event_type = _TOLD.get(self.status)
-        if event_type is None:
-            return None
-        return EventRow.of(invoice_event(node_id, event_type, self._invoice()))
-
-    def _invoice(self) -> Invoice:
+    @property
+    def invoice(self) -> Invoice:
         """As it is read from the books, but for its place in them."""
         return Invoice(
             sequence=0,
@@ -122,7 +102,7 @@ class Found(NamedTuple):
             payer_data=None if self.payer_data is None else json.loads(self.payer_data),
             idempotency_key=None,
             description=self.description,
-            description_hashed=self.description_hashed,
+            description_hashed=bool(self.description_hashed),
             offer_id=None,
             hold=False,
             registered=True,
@@ -130,11 +110,71 @@ class Found(NamedTuple):
         )
 
 
+_PAYMENT_HASH, _PAYCODE_ID, _INDEX, _STATUS, _RECEIVED_MSAT = (
+    Found._fields.index(name) for name in ("payment_hash", "paycode_id", "index", "status", "received_msat")
+)
+
+
+def columns_of(slot: Slot, fact: NodeInvoice, *, now: int) -> Columns:
+    """Those of `Found`."""
+    string, description = fact.bolt11, fact.description
+    return (
+        fact.payment_hash,
+        slot.paycode_id,
+        slot.index,
+        _STATUS_OF_NODE[fact.status],
+        fact.amount_msat or 0,
+        fact.received_msat,
+        string,
+        now if string is None else timestamp_of(string),
+        fact.expires_at,
+        fact.paid_at,
+        now,
+        None if description is None else payer_data_text(payer_data_of(description)),
+        description,
+        0 if string is None else int(commits_to_hash(string)),
+    )
+
+
+def event_of(columns: Columns, node_id: str) -> EventRow | None:
+    """What is told of a row, in the state that it was found in."""
+    event_type = _TOLD.get(columns[_STATUS])
+    if event_type is None:
+        return None
+    return EventRow.of(invoice_event(node_id, event_type, Found._make(columns).invoice))
+
+
+def by_code(rows: Iterable[Columns]) -> dict[str, list[Columns]]:
+    """By paycode_id."""
+    found: dict[str, list[Columns]] = {}
+    for row in rows:
+        found.setdefault(row[_PAYCODE_ID], []).append(row)
+    return found
+
+
+def slot_of(row: Columns) -> Slot:
+    return Slot(row[_PAYCODE_ID], row[_INDEX])
+
+
+def indexes_of(rows: Iterable[Columns]) -> list[int]:
+    return [row[_INDEX] for row in rows]
+
+
+def paid_of(rows: Iterable[Columns]) -> list[tuple[int, int | None]]:
+    """Index and received_msat of those that are paid."""
+    return [(row[_INDEX], row[_RECEIVED_MSAT]) for row in rows if row[_STATUS] == _PAID]
+
+
+def open_hashes_of(rows: Iterable[Columns]) -> list[str]:
+    """Payment hashes of those that may still be paid."""
+    return [row[_PAYMENT_HASH] for row in rows if row[_STATUS] in _OPEN]
+
+
 def payer_data_text(payer_data: dict[str, Any] | None) -> str | None:
     return None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False)
 
 
-def prove(fact: NodeInvoice, roots: Mapping[str, RootKey], *, now: int) -> Found | None:
+def prove(fact: NodeInvoice, roots: Mapping[str, RootKey], *, now: int) -> Columns | None:
     """The row of an invoice that is taken over if the books have none: its hash is the one that its code derives.
 
     None for all that this does not decide: another's label, an unknown code, what contradicts, payments by offers.
@@ -143,7 +183,6 @@ def prove(fact: NodeInvoice, roots: Mapping[str, RootKey], *, now: int) -> Found
     root = None if slot is None else roots.get(slot.paycode_id)
     if slot is None or root is None or fact.offer_id is not None:
         return None
-    finding = judge(slot, None, fact, payment_hash=root.payment_hash(slot.index), now=now)
-    if finding is None or finding.kind is not FindingKind.ADOPTED:
+    if foreignness(slot, fact, root.payment_hash(slot.index)) is not None:
         return None
-    return Found.of(slot, fact, now=now)
+    return columns_of(slot, fact, now=now)

@@ -86,8 +86,7 @@ class RootKey:
         return hashlib.sha256(self._preimage(index)).hexdigest()
 
     def _preimage(self, index: int) -> bytes:
-        child = add_multiple(self._point, tweak(self._compressed, index)).format(compressed=True)
-        return hashlib.sha256(child).digest()
+        return hashlib.sha256(add_multiple(self._point, tweak(self._compressed, index))).digest()
 
     def __repr__(self) -> str:
         return f"RootKey({self.paycode_id})"

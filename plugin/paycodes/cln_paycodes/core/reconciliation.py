@@ -113,12 +113,9 @@ def judge(
     """
     if fact is None:
         return None if row is None else _judge_absent(slot, row, now, intent_fresh, evidence)
-    if slot.index > HIGHEST_INDEX:
-        return _conflict(slot, "the node has an invoice with an index that is never handed out")
-    if payment_hash is None:
-        return _conflict(slot, "the node has an invoice of a paycode that is not defined anywhere")
-    if fact.payment_hash != payment_hash:
-        return _conflict(slot, f"the node's invoice has the foreign payment hash {fact.payment_hash}")
+    foreign = foreignness(slot, fact, payment_hash)
+    if foreign is not None:
+        return _conflict(slot, foreign)
     if row is None:
         return Finding(kind=FindingKind.ADOPTED, slot=slot, to=STATUS_OF_NODE[fact.status])
     if row.amount_msat != (fact.amount_msat or 0):
@@ -130,6 +127,17 @@ def judge(
     if fact.status == "expired":
         return _judge_expired(slot, row)
     return _judge_open(slot, row, fact, now, intent_fresh)
+
+
+def foreignness(slot: Slot, fact: NodeInvoice, payment_hash: str | None) -> str | None:
+    """Why the node's invoice is not the one of this slot, whatever the books have; None when it is."""
+    if slot.index > HIGHEST_INDEX:
+        return "the node has an invoice with an index that is never handed out"
+    if payment_hash is None:
+        return "the node has an invoice of a paycode that is not defined anywhere"
+    if fact.payment_hash != payment_hash:
+        return f"the node's invoice has the foreign payment hash {fact.payment_hash}"
+    return None
 
 
 def _judge_absent(slot: Slot, row: Invoice, now: int, intent_fresh: bool, evidence: Evidence) -> Finding | None:

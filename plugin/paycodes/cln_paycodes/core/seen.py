@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 #: Bits of one chunk: dense runs of indexes cost one bit each, a stray one this many.
 _CHUNK_BITS = 4096
@@ -12,19 +12,33 @@ class IndexSet:
     """Non-negative integers; small where they are dense."""
 
     def __init__(self) -> None:
-        self._chunks: dict[int, bytearray] = {}
+        #: a bit for each index
+        self._chunks: dict[int, int] = {}
 
     def add(self, index: int) -> bool:
         """True when it was not in the set."""
         number, bit = divmod(index, _CHUNK_BITS)
-        chunk = self._chunks.get(number)
-        if chunk is None:
-            chunk = self._chunks[number] = bytearray(_CHUNK_BITS // 8)
-        mask = 1 << (bit & 7)
-        if chunk[bit >> 3] & mask:
+        chunk = self._chunks.get(number, 0)
+        if chunk >> bit & 1:
             return False
-        chunk[bit >> 3] |= mask
+        self._chunks[number] = chunk | 1 << bit
         return True
+
+    def add_all(self, indexes: Collection[int]) -> int:
+        """How many of them, each given once, were not in the set; quick where they follow each other."""
+        run = run_of(indexes)
+        return sum(map(self.add, indexes)) if run is None else self.add_run(*run)
+
+    def add_run(self, first: int, last: int) -> int:
+        """The same for all from the first to the last."""
+        added = 0
+        for number in range(first // _CHUNK_BITS, last // _CHUNK_BITS + 1):
+            begin = number * _CHUNK_BITS
+            low, end = max(first - begin, 0), min(last - begin + 1, _CHUNK_BITS)
+            mask, chunk = (1 << end) - (1 << low), self._chunks.get(number, 0)
+            added += (mask & ~chunk).bit_count()
+            self._chunks[number] = chunk | mask
+        return added
 
     def gaps(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The runs of indexes that are not in the set, each with its first and last one."""
@@ -39,7 +53,7 @@ class IndexSet:
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Of indexes in the set that follow each other; one ends with each chunk at the latest."""
         for number in sorted(self._chunks):
-            bits, at = int.from_bytes(self._chunks[number], "little"), number * _CHUNK_BITS
+            bits, at = self._chunks[number], number * _CHUNK_BITS
             while bits:
                 skipped = (bits & -bits).bit_length() - 1
                 bits >>= skipped
@@ -50,8 +64,15 @@ class IndexSet:
 
     def __contains__(self, index: int) -> bool:
         number, bit = divmod(index, _CHUNK_BITS)
-        chunk = self._chunks.get(number)
-        return chunk is not None and bool(chunk[bit >> 3] & 1 << (bit & 7))
+        return bool(self._chunks.get(number, 0) >> bit & 1)
+
+
+def run_of(indexes: Collection[int]) -> tuple[int, int] | None:
+    """The first and the last of these, each given once, when all between them are among them."""
+    if not indexes:
+        return None
+    first, last = min(indexes), max(indexes)
+    return (first, last) if last - first + 1 == len(indexes) else None
 
 
 class UnbrokenRange:
@@ -72,6 +93,17 @@ class UnbrokenRange:
             self._unbroken_to = index
         else:
             self._met.add(index)
+
+    def meet_all(self, indexes: Collection[int]) -> None:
+        """Each given once; quick where they follow each other."""
+        run = run_of(indexes)
+        if run is None:
+            for index in indexes:
+                self.meet(index)
+        elif run[0] <= self._unbroken_to + 1:
+            self._unbroken_to = max(self._unbroken_to, run[1])
+        else:
+            self._met.add_run(*run)
 
     def is_complete(self, last: int) -> bool:
         """Nothing is missing up to `last`."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from .. import crash
 from ..core.answers import TOLD, invoice_event
 from ..core.bolt11 import timestamp_of
-from ..core.events import Event, EventRow, EventType, event_id
-from ..core.found import Found
+from ..core.events import Event, EventType, event_id
+from ..core.found import Columns, columns_of, event_of, open_hashes_of, slot_of
 from ..core.keys import InvoiceKeys
 from ..core.labels import Slot
 from ..core.reconciliation import INTENT_STALE_S, NO_EVIDENCE, Evidence, Finding, FindingKind, judge
@@ -181,7 +181,7 @@ class Books:
             assert fact is not None
             if row is not None:
                 invoices.forget(tx, finding.slot)
-            found = Found.of(finding.slot, fact, now=now)
+            found = columns_of(finding.slot, fact, now=now)
             made = self.adopt(tx, [found], self.events_of(found))
             if made:
                 tx.after_commit(self._told)
@@ -201,29 +201,29 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def events_of(self, found: Found) -> list[EventRow]:
-        event = found.event(self.node_id)
+    def events_of(self, found: Columns) -> list[Columns]:
+        event = event_of(found, self.node_id)
         return [] if event is None else [event]
 
-    def adopt(self, tx: Transaction, found: list[Found], events: list[EventRow]) -> int:
+    def adopt(self, tx: Transaction, found: list[Columns], events: list[Columns]) -> int:
         """Take over invoices of ours that have no row, with their events; how many of these are new: the caller sees to
         it that they are told.
         """
         found_invoices.insert(tx, found)
         tx.after_commit(partial(self._wake, found))
-        tx.after_commit(partial(self._opened, [entry.payment_hash for entry in found if entry.is_open]))
+        tx.after_commit(partial(self._opened, open_hashes_of(found)))
         return outbox.add_rows(tx, events)
 
     def tell(self) -> None:
         """There are new events on disk."""
         self._told()
 
-    def _wake(self, found: list[Found]) -> None:
+    def _wake(self, found: list[Columns]) -> None:
         """Asked after the commit: who waits from now on sees the rows."""
         awaited = self._awaited()
         if not awaited:
             return
-        for slot in [entry.slot for entry in found if entry.slot in awaited]:
+        for slot in [slot for slot in map(slot_of, found) if slot in awaited]:
             invoice = self.by_slot(slot)
             if invoice is not None:
                 self._changed(invoice)

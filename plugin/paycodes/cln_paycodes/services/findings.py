@@ -10,8 +10,7 @@ from types import TracebackType
 
 from .. import crash
 from ..core.audit import NodeTally
-from ..core.events import EventRow
-from ..core.found import Found
+from ..core.found import Columns, Found, by_code, columns_of, indexes_of, paid_of
 from ..core.labels import Slot
 from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
@@ -73,8 +72,8 @@ class Findings:
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
         #: what has no row, as rows, and the events of that
-        self._new: list[Found] = []
-        self._told: list[EventRow] = []
+        self._new: list[Columns] = []
+        self._told: list[Columns] = []
         self._writing: Future[int] | None = None
         #: events were made that nobody was told of yet
         self._untold = False
@@ -173,17 +172,17 @@ class Findings:
         """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
         for repair in repairs:
             if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None:
-                found = Found.of(repair.finding.slot, repair.fact, now=self._sources.clock())
+                found = columns_of(repair.finding.slot, repair.fact, now=self._sources.clock())
                 self._new.append(found)
                 self._told += self._books.events_of(found)
             else:
                 self._unwritten.append(repair)
         self._submit_enough()
 
-    def adopt(self, rows: list[Found], events: list[EventRow]) -> None:
+    def adopt(self, rows: list[Columns], events: list[Columns]) -> None:
         """Count and have written rows that are proved to be ours, and that the books do not have."""
-        for row in rows:
-            self.tally(row.paycode_id).meet(row.index, row.status, row.received_msat)
+        for paycode_id, of_code in by_code(rows).items():
+            self.tally(paycode_id).meet_all(indexes_of(of_code), paid_of(of_code))
         self.report.adopted(len(rows))
         self._new += rows
         self._told += events
@@ -201,11 +200,11 @@ class Findings:
         if repairs or new:
             self._writing = self._store.submit(partial(self._write, repairs=repairs, new=new, told=told))
 
-    def _write(self, tx: Transaction, repairs: list[Repair], new: list[Found], told: list[EventRow]) -> int:
+    def _write(self, tx: Transaction, repairs: list[Repair], new: list[Columns], told: list[Columns]) -> int:
         made = self._adopt_together(tx, new, told)
         if made is None:
-            made = 0
-            repairs = [Repair(entry.finding, entry.fact, entry.payment_hash) for entry in new] + repairs
+            made, found = 0, map(Found._make, new)
+            repairs = [Repair(entry.finding, entry.fact, entry.payment_hash) for entry in found] + repairs
         for repair in repairs:
             if repair.finding.kind is FindingKind.CONFLICT:
                 cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
@@ -219,7 +218,7 @@ class Findings:
                 cursors.put_fact(tx, CONFLICT + slot.label, detail)
         return made
 
-    def _adopt_together(self, tx: Transaction, new: list[Found], told: list[EventRow]) -> int | None:
+    def _adopt_together(self, tx: Transaction, new: list[Columns], told: list[Columns]) -> int | None:
         """Take over at once all that has no row, the most there is to do when a sidecar was lost; how many events that
         made, or None when a row has got in between: then nothing was done.
         """

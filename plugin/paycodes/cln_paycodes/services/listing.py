@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from types import TracebackType
 
-from ..core.found import Found
+from ..core.found import Columns, Found, by_code, indexes_of, slot_of
 from ..core.labels import Slot, parse_label
 from ..core.records import NodeInvoice
 from ..core.report import Report
@@ -120,24 +120,22 @@ class Listing:
         self._meet(proven)
         self._report.checked += len(rows)
         if self._findings.dry_run or self._are_known(rows):
-            self._judge_facts({row.slot: row.fact for row in rows}, {row.slot: row.payment_hash for row in rows})
+            found = list(map(Found._make, rows))
+            self._judge_facts({row.slot: row.fact for row in found}, {row.slot: row.payment_hash for row in found})
         else:
             self._findings.adopt(rows, proven.events)
 
     def _meet(self, proven: Proven) -> None:
-        for index in proven.created:
-            self.created.meet(index)
-        for index in proven.updated:
-            self.updated.meet(index)
+        self.created.meet_all(proven.created)
+        self.updated.meet_all([index for index in proven.updated if index])
         for indexes in (proven.created, proven.updated):
             at = indexes.index(max(indexes))
-            self.anchors.meet(proven.rows[at].payment_hash, created=proven.created[at], updated=proven.updated[at])
+            last = Found._make(proven.rows[at])
+            self.anchors.meet(last.payment_hash, created=proven.created[at], updated=proven.updated[at])
 
-    def _are_known(self, rows: list[Found]) -> bool:
+    def _are_known(self, rows: list[Columns]) -> bool:
         """Some of them may be in the books already, or on their way there."""
-        indexes: dict[str, list[int]] = {}
-        for row in rows:
-            indexes.setdefault(row.paycode_id, []).append(row.index)
-        return self._sources.issuing.is_any_under_way(row.slot for row in rows) or self._store.read(
+        indexes = {paycode_id: indexes_of(of_code) for paycode_id, of_code in by_code(rows).items()}
+        return self._sources.issuing.is_any_under_way(map(slot_of, rows)) or self._store.read(
             partial(found_invoices.among, indexes=indexes)
         )

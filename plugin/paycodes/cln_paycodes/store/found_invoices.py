@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ..core.found import Found
-from ..core.states import FINAL, InvoiceStatus
+from ..core.found import Columns, by_code, indexes_of, open_hashes_of, paid_of
 from . import paycodes
-from .invoices import UNISSUED
 from .store import Sql
 
 
-def insert(sql: Sql, found: Sequence[Found]) -> None:
+def insert(sql: Sql, found: Sequence[Columns]) -> None:
     """New rows of what the node lists, all at once: a lost sidecar gets back many thousands of them."""
     sql.executemany(
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
@@ -20,19 +17,16 @@ def insert(sql: Sql, found: Sequence[Found]) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         found,
     )
-    by_code: dict[str, list[Found]] = {}
-    for entry in found:
-        by_code.setdefault(entry.paycode_id, []).append(entry)
-    for paycode_id, of_code in by_code.items():
-        statuses = Counter([entry.status for entry in of_code])
+    for paycode_id, rows in by_code(found).items():
+        received = paid_of(rows)
         paycodes.count(
             sql,
             paycode_id,
-            issued=statuses.total() - sum(statuses[status.value] for status in UNISSUED),
-            paid=statuses[InvoiceStatus.PAID.value],
-            pending=statuses.total() - sum(statuses[status.value] for status in FINAL),
-            received_msat=sum(entry.received_msat or 0 for entry in of_code),
-            behind_index=max(entry.index for entry in of_code) + 1,
+            issued=len(rows),
+            paid=len(received),
+            pending=len(open_hashes_of(rows)),
+            received_msat=sum(received_msat or 0 for _, received_msat in received),
+            behind_index=max(indexes_of(rows)) + 1,
         )
 
 

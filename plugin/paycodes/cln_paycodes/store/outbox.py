@@ -90,8 +90,8 @@ def add(sql: Sql, event: Event) -> bool:
     return add_rows(sql, [EventRow.of(event)]) == 1
 
 
-def add_rows(sql: Sql, events: Iterable[EventRow]) -> int:
-    """The same for many; how many were new."""
+def add_rows(sql: Sql, events: Iterable[tuple[Any, ...]]) -> int:
+    """The same for many, each an `EventRow` or its plain tuple; how many were new."""
     last = sql.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0]
     added = sql.executemany(
         "INSERT INTO events (id, type, subject, paycode_id, timestamp, data) SELECT ?1, ?, ?, ?, ?, ?"
