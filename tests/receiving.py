@@ -45,7 +45,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.server_port}/paid"
 
     def __enter__(self) -> Receiver:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,6 @@ class RegtestNetwork:
             node.look_for_blocks_every(_RELAXED_POLL_S)
         self.bitcoind.start()
         self._start_nodes()
-        self.payer.call("connect", self._merchant_id, "127.0.0.1", self.merchant.port)
         # A node that starts again goes back a block, and is up before it is at the last one again.
         self._wait_for_blocks()
         self.wait_for_channel()
@@ -171,8 +170,17 @@ class RegtestNetwork:
             return False
 
     def wait_for_channel(self, timeout_s: float = _TIMEOUT_S) -> None:
-        if not self._is_channel_ready():
-            poll_until(self._is_channel_ready, timeout_s, "the channel does not come back")
+        poll_until(self._reconnect, timeout_s, "the channel does not come back")
+
+    def _reconnect(self) -> bool:
+        """Whether the channel is ready; by itself the payer looks for a merchant that went away seconds later."""
+        if self._is_channel_ready():
+            return True
+        # Whichever of them is down: it is asked again.
+        with suppress(RpcError):
+            self.merchant.call("getinfo")
+            self.payer.call("connect", self._merchant_id, "127.0.0.1", self.merchant.port)
+        return False
 
     def pay(self, bolt11: str, amount_msat: int | None = None, parts: int = 1, timeout_s: float = 60.0) -> Answer:
         if amount_msat is not None or parts > 1:

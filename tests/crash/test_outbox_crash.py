@@ -213,7 +213,7 @@ def test_receiver_that_stores_and_dies_before_it_answers_gets_the_same_id_again(
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Dying)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         network.merchant.call("paycode-create", "coffee")
         added = network.merchant.call("webhook-add", f"http://127.0.0.1:{server.server_port}/", ["invoice.paid"])
@@ -237,7 +237,7 @@ def test_sample_receiver_keeps_each_event_once_through_a_crash(
     network.merchant.call("paycode-create", "coffee")
     secret = "whsec_" + "QUJD" * 8
     server = make_server(secret, 0, database)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         url = f"http://127.0.0.1:{server.server_port}/"
         added = network.merchant.call("webhook-add", url=url, events=["invoice.paid"], secret=secret)
