@@ -1,4 +1,4 @@
-"""The node's list of invoices as a run meets it: page by page, or as another process hands it over."""
+"""The node's list of invoices as a run meets it: page by page, or as other processes hand it over."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from .prover import Prover
 from .proving import Proven
 from .walking import PAGE, pages
 
-#: Entries of the node's list that are still to come when new ones are found, above which a process that proves them
-#: pays for its start.
+#: Entries of the node's list that are still to come when new ones are found, above which processes that prove them
+#: pay for their start.
 PROVE_BESIDE = 3000
 
 
 class Listing:
-    """What was met of the list, and the process that reads it beside the run: a context that ends that one."""
+    """What was met of the list, and the processes that read it beside the run: a context that ends those."""
 
-    def __init__(self, sources: Sources, report: Report, findings: Findings, *, after: dict[str, int]) -> None:
-        """`after` are the indexes, by name, up to which earlier runs have looked."""
+    def __init__(
+        self, sources: Sources, report: Report, findings: Findings, *, after: dict[str, int], fresh: bool
+    ) -> None:
+        """`after` are the indexes, by name, up to which earlier runs have looked; `fresh`: there was none."""
         self._sources = sources
         self._store = sources.store
         self._node = sources.node
         self._report = report
         self._findings = findings
         self._prover = Prover()
+        self._fresh = fresh
         self.created = UnbrokenRange(after["created"])
         self.updated = UnbrokenRange(after["updated"])
         self.anchors = Anchors()
@@ -49,6 +52,8 @@ class Listing:
     def judge(self, index: str, start: int, last: int) -> Iterator[int]:
         """Judge what the node lists by one of its indexes, some at a time; how far it is."""
         reached = start - 1
+        if self._fresh and last - reached > PROVE_BESIDE and not self._prover.is_started:
+            self._prover.start()
         while reached < last:
             walk = self._proven if self._is_proven_beside(left=last - reached) else self._paged
             for reached in walk(index, reached + 1, last):  # noqa: B020 (it goes on where the one before ended)
@@ -58,7 +63,7 @@ class Listing:
         return left > PROVE_BESIDE and self._prover.is_ready()
 
     def _paged(self, index: str, start: int, last: int) -> Iterator[int]:
-        """Each page in turn, until another process can do it."""
+        """Each page in turn, until other processes can do it."""
         for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
             new = self._judge_page(page)
             yield reached
@@ -100,7 +105,7 @@ class Listing:
     # --- beside ---
 
     def _proven(self, index: str, start: int, last: int) -> Iterator[int]:
-        """What another process hands over, until it is through or ends before."""
+        """What other processes hand over, until they are through or one ends before."""
         registry = self._sources.registry
         roots = [registry.root(paycode) for paycode in registry.every()]
         walk = self._prover.walk(

@@ -78,7 +78,7 @@ class Run:
         self._reached = {name: self._before.get(f"invoices.{name}", 0) for name in ("created", "updated")}
         self._everything = self._full or not state.certain
         self._report.full = self._everything
-        listing = Listing(self._sources, self._report, self._findings, after=self._reached)
+        listing = Listing(self._sources, self._report, self._findings, after=self._reached, fresh=state.fresh)
         with self._findings, listing as self._listing:
             self._invoices(fresh=state.fresh)
             self._open_rows()
