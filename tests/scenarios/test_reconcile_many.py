@@ -57,7 +57,7 @@ def test_many_deleted_invoices_are_issued_again(network: Network) -> None:
 
 @pytest.fixture
 def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Other processes walk the list, however short it is, as soon as that is known to pay; how many rows they handed
+    """Another process walks the list, however short it is, as soon as that is known to pay; how many rows it handed
     over.
     """
     handed: list[int] = []
@@ -79,7 +79,7 @@ def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_lost_rows_are_proven_beside_the_run(network: Network, proven: list[int]) -> None:
-    """A run over a lost sidecar takes over what other processes read and derived, and finds the foreign hash itself."""
+    """A run over a lost sidecar takes over what another process read and derived, and finds the foreign hash itself."""
     paycode_id = create(network)
     issued = issue_many(network)
     network.merchant.call("invoice", 10_000, label_of(paycode_id, 300), "foreign", preimage="07" * 32)
@@ -135,7 +135,8 @@ def test_process_that_dies_while_it_gathers(network: Network, monkeypatch: pytes
 def start_and_kill(prover: Prover, start: Callable[[Prover], None] = Prover.start) -> None:
     start(prover)
     prover.is_ready(timeout_s=None)
-    process = prover._children[-1]._process
+    process = prover._process
+    assert process is not None
     process.kill()
     process.wait()
 

@@ -1,14 +1,13 @@
-"""The processes that walk the node's list beside a run: right where they answer, and never in the way else."""
+"""The process that walks the node's list beside a run: right where it answers, and never in the way else."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.node.invoices import invoice_of
 from cln_paycodes.services.prover import Prover
-from cln_paycodes.services.proving import BLOCK, Proven, pack, unpack
+from cln_paycodes.services.proving import Proven, pack, unpack
 
 NODE_ID = "02" * 33
 ROOTS = [RootKey.derive(bytes(32), number) for number in range(3)]
@@ -69,23 +68,21 @@ class Listing:
     """A socket on which `listinvoices` is answered."""
 
     def __init__(self, directory: Path, entries: list[dict[str, Any]], *, answers: int) -> None:
-        """Each connection ends after so many `answers`."""
+        """The connection ends after so many `answers`."""
         self.path = str(directory / "rpc")
         self._entries = entries
         self._answers = answers
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(self.path)
         self._server.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._serve, daemon=True).start()
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # it is closed
-            while True:
-                connection, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection, connection.makefile("rwb") as file:
+    def _serve(self) -> None:
+        try:
+            connection, _ = self._server.accept()
+        except OSError:
+            return  # nobody asked
+        with connection, connection.makefile("rwb") as file:
             for _ in range(self._answers):
                 line = file.readline()
                 if not line:
@@ -118,8 +115,8 @@ def listing(tmp_path: Path) -> Iterator[Open]:
 
 
 @contextmanager
-def started(processes: int = 2) -> Iterator[Prover]:
-    prover = Prover(processes)
+def started() -> Iterator[Prover]:
+    prover = Prover()
     prover.start()
     try:
         prover.is_ready(timeout_s=None)
@@ -128,8 +125,8 @@ def started(processes: int = 2) -> Iterator[Prover]:
         prover.stop()
 
 
-def walk(prover: Prover, path: str, *, start: int = 1, last: int = COUNT) -> list[Proven]:
-    return list(prover.walk(path, NODE_ID, KNOWN.values(), index="created", start=start, last=last))
+def walk(prover: Prover, path: str) -> list[Proven]:
+    return list(prover.walk(path, NODE_ID, KNOWN.values(), index="created", start=1, last=COUNT))
 
 
 def test_walk_hands_over_what_is_proved_and_all_else(listing: Open) -> None:
@@ -154,44 +151,6 @@ def test_walk_hands_over_what_is_proved_and_all_else(listing: Open) -> None:
     assert others == [invoice_of(each) for each in entries if each["created_index"] not in created]
 
 
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        range(1, 3001),
-        [1, BLOCK, BLOCK + 1, *range(5 * BLOCK - 30, 5 * BLOCK + 30)],
-        [*range(BLOCK + 1, BLOCK + 26), 4 * BLOCK],
-        range(3 * BLOCK + 7, 20 * BLOCK, 3),
-        [],
-    ],
-    ids=["dense", "at the ends of blocks", "a full page that ends none", "sparse", "nothing"],
-)
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_several_walk_a_list_as_one_would(listing: Open, numbers: Sequence[int], processes: int) -> None:
-    """In its order, each entry once, however few of a block are left; what lies behind the last index is left out."""
-    entries, last = [entry(number) for number in numbers], 18 * BLOCK + 5
-    with started(processes) as prover:
-        proven = walk(prover, listing(entries, 9999).path, start=3, last=last)
-    met = [sorted([*part.created, *(other.created_index for other in part.others)]) for part in proven]
-    reached = [part.reached for part in proven]
-
-    assert [number for part in met for number in part] == [number for number in numbers if 3 <= number <= last]
-    assert reached == sorted(reached)
-    assert reached[-1] == last
-    assert all(part[-1] <= end for part, end in zip(met, reached, strict=True) if part)
-
-
-def test_blocks_that_are_empty_are_not_asked_for(listing: Open) -> None:
-    """A node that has deleted nearly all of its past is asked about the rest."""
-    first = 1_000_000
-    with started() as prover:
-        proven = walk(prover, listing([entry(first)], 9).path, last=first)
-
-    assert [other.created_index for part in proven for other in part.others] + [
-        index for part in proven for index in part.created
-    ] == [first]
-    assert proven[-1].reached == first
-
-
 def test_all_that_is_handed_over_survives_the_way() -> None:
     """Through the pipe's format and back."""
     facts = [invoice_of(each) for each in ENTRIES]
@@ -209,16 +168,19 @@ def test_node_that_goes_away_ends_the_walk(listing: Open) -> None:
     """What came before is kept, and the run goes on by itself behind it."""
     entries = [entry(number) for number in range(1, 2001)]
     with started() as prover:
-        proven = walk(prover, listing(entries, 30).path, last=2000)
+        proven = list(
+            prover.walk(listing(entries, 30).path, NODE_ID, KNOWN.values(), index="created", start=1, last=2000)
+        )
 
         assert 0 < proven[-1].reached < 2000
-        assert not prover.is_started
+        assert not prover.is_ready()
 
 
 def test_child_that_dies_ends_the_walk(listing: Open) -> None:
-    """Before its first word, nothing was proven; and none is ready any more."""
+    """Before its first word, nothing was proven; and it is not ready any more."""
     with started() as prover:
-        process = prover._children[-1]._process
+        process = prover._process
+        assert process is not None
         process.kill()
         process.wait()
 
@@ -239,14 +201,15 @@ def test_what_was_not_started_is_never_ready() -> None:
     assert (before, up, prover.is_ready()) == (False, True, False)
 
 
-def test_interpreter_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is proven then, and nothing fails."""
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+@pytest.mark.parametrize("interpreter", ["/nonexistent/python", "/bin/false"])
+def test_interpreter_that_does_not_come_up(monkeypatch: pytest.MonkeyPatch, interpreter: str) -> None:
+    """Nothing is proven then, nothing fails, and the run knows that it has tried."""
+    monkeypatch.setattr(sys, "executable", interpreter)
     prover = Prover()
     prover.start()
 
-    assert not prover.is_started
-    assert not prover.is_ready()
+    assert not prover.is_ready(timeout_s=None)
+    assert prover.is_started
 
 
 def test_child_ends_with_its_input() -> None:

@@ -1,4 +1,4 @@
-"""The node's list of invoices as a run meets it: page by page, or as other processes hand it over."""
+"""The node's list of invoices as a run meets it: page by page, or as another process hands it over."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .prover import Prover
 from .proving import Proven
 from .walking import PAGE, pages
 
-#: Entries of the node's list that are still to come when new ones are found, above which processes that prove them
-#: pay for their start.
+#: Entries of the node's list that are still to come when new ones are found, above which a process that proves them
+#: pays for its start.
 PROVE_BESIDE = 3000
 
 
 class Listing:
-    """What was met of the list, and the processes that read it beside the run: a context that ends those."""
+    """What was met of the list, and the process that reads it beside the run: a context that ends that one."""
 
     def __init__(
         self, sources: Sources, report: Report, findings: Findings, *, after: dict[str, int], fresh: bool
@@ -52,23 +52,27 @@ class Listing:
     def judge(self, index: str, start: int, last: int) -> Iterator[int]:
         """Judge what the node lists by one of its indexes, some at a time; how far it is."""
         reached = start - 1
-        if self._fresh and last - reached > PROVE_BESIDE and not self._prover.is_started:
-            self._prover.start()
+        if self._fresh:
+            self._start_prover(left=last - reached)
         while reached < last:
             walk = self._proven if self._is_proven_beside(left=last - reached) else self._paged
             for reached in walk(index, reached + 1, last):  # noqa: B020 (it goes on where the one before ended)
                 yield reached
 
+    def _start_prover(self, *, left: int) -> None:
+        if left > PROVE_BESIDE and not self._prover.is_started:
+            self._prover.start()
+
     def _is_proven_beside(self, *, left: int) -> bool:
         return left > PROVE_BESIDE and self._prover.is_ready()
 
     def _paged(self, index: str, start: int, last: int) -> Iterator[int]:
-        """Each page in turn, until other processes can do it."""
+        """Each page in turn, until another process can do it."""
         for page, reached in pages(self._node, index=index, start=start, last=last, check=self._sources.check):
             new = self._judge_page(page)
             yield reached
-            if new > PAGE // 2 and last - reached > PROVE_BESIDE and not self._prover.is_started:
-                self._prover.start()
+            if new > PAGE // 2:
+                self._start_prover(left=last - reached)
             if self._is_proven_beside(left=last - reached):
                 return
 
@@ -105,7 +109,7 @@ class Listing:
     # --- beside ---
 
     def _proven(self, index: str, start: int, last: int) -> Iterator[int]:
-        """What other processes hand over, until they are through or one ends before."""
+        """What another process hands over, until it is through or ends before."""
         registry = self._sources.registry
         roots = [registry.root(paycode) for paycode in registry.every()]
         walk = self._prover.walk(
