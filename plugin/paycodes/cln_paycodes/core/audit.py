@@ -32,7 +32,7 @@ class NodeTally:
         self.meet_all([index], [(index, received_msat)] if status == "paid" else [])
 
     def meet_all(self, indexes: Collection[int], paid: Iterable[tuple[int, int | None]]) -> None:
-        """Many, each given once; those that are paid with their `received_msat`."""
+        """Many; those that are paid with their `received_msat`."""
         self.sums.issued += self.listed.add_all(indexes)
         for index, received_msat in paid:
             if self._paid.add(index):

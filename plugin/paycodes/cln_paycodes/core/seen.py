@@ -25,7 +25,7 @@ class IndexSet:
         return True
 
     def add_all(self, indexes: Collection[int]) -> int:
-        """How many of them, each given once, were not in the set; quick where they follow each other."""
+        """How many of them were not in the set; quick where they follow each other."""
         run = run_of(indexes)
         return sum(map(self.add, indexes)) if run is None else self.add_run(*run)
 
@@ -68,11 +68,11 @@ class IndexSet:
 
 
 def run_of(indexes: Collection[int]) -> tuple[int, int] | None:
-    """The first and the last of these, each given once, when all between them are among them."""
+    """The first and the last of these, when all between them are among them."""
     if not indexes:
         return None
     first, last = min(indexes), max(indexes)
-    return (first, last) if last - first + 1 == len(indexes) else None
+    return (first, last) if last - first + 1 == len(set(indexes)) else None
 
 
 class UnbrokenRange:
@@ -95,7 +95,7 @@ class UnbrokenRange:
             self._met.add(index)
 
     def meet_all(self, indexes: Collection[int]) -> None:
-        """Each given once; quick where they follow each other."""
+        """Quick where they follow each other."""
         run = run_of(indexes)
         if run is None:
             for index in indexes:
