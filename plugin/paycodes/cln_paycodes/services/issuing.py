@@ -307,10 +307,13 @@ class Issuing:
         self._change(row, _S.ISSUED, **fields).add_done_callback(partial(self._recorded, outcome))
 
     def _recorded(self, outcome: Future[Invoice], recording: Future[Invoice]) -> None:
-        crash.point("issue:issued")
-        pass_on(recording, outcome)
-        if not recording.exception():
+        error = recording.exception()
+        if error is None:
+            crash.point("issue:issued")
+            outcome.set_result(recording.result())
             self._mint.look_ahead(recording.result())
+        else:
+            outcome.set_exception(error)
 
     def _change(self, row: Invoice, to: InvoiceStatus, **fields: Any) -> Future[Invoice]:
         durable = to is not _S.ISSUED or not _is_at_node(row)
