@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend import Backend, eventually
+from backend import DEADLINE_S, Backend, eventually
 from cln_paycodes.core.records import DeliveryStatus, Endpoint, EndpointStatus
 from cln_paycodes.core.retry import DELAYS_S, MOST_ATTEMPTS, TRIP, Answer
 from cln_paycodes.errors import NotAcknowledged
 from cln_paycodes.services.endpoints import Change
 from cln_paycodes.store import outbox
-from samples import NOW
+from samples import NOW, commit_levels
 from standardwebhooks.webhooks import Webhook
 
 DAY = 24 * 3600
@@ -209,9 +209,10 @@ def test_endpoint_that_only_fails_for_five_days_is_disabled(backend: Backend, op
     backend.wait_attempts(endpoint, TRIP + 1)
     after_jump = backend.look(endpoint).status
     backend.set_clock(NOW + 6 * DAY + 1000)
-    eventually(lambda: backend.look(endpoint).status is EndpointStatus.DISABLED)
+    eventually(lambda: backend.ended)
 
     assert after_jump is EndpointStatus.FAILING
+    assert backend.look(endpoint).status is EndpointStatus.DISABLED
     assert len(backend.ended) == 1
     assert set(statuses(backend, endpoint)) == {DeliveryStatus.PENDING}
 
@@ -300,6 +301,40 @@ def test_new_url_gets_at_once_what_the_old_one_did_not_take(backend: Backend, op
     eventually(lambda: statuses(backend, endpoint) == [DeliveryStatus.DELIVERED] * 2)
 
     assert backend.look(endpoint).last_error is None
+
+
+def test_attempt_that_ends_after_the_url_was_corrected(backend: Backend, open_shop: Any) -> None:
+    """What the old place said last delays nothing at the new one."""
+    begun, release = threading.Event(), threading.Event()
+
+    def hold(_: int) -> int:
+        begun.set()
+        release.wait(DEADLINE_S)
+        return 500
+
+    old, new = open_shop(hold), open_shop()
+    endpoint = backend.add(old.url)
+    backend.make(1)
+    assert begun.wait(DEADLINE_S)
+    backend.endpoints.update(endpoint.endpoint_id, Change(url=new.url))
+    release.set()
+    eventually(lambda: statuses(backend, endpoint) == [DeliveryStatus.DELIVERED])
+
+    assert len(new.ids) == 1
+    assert backend.look(endpoint).status is EndpointStatus.ACTIVE
+    assert backend.look(endpoint).last_error is None
+
+
+def test_failed_attempt_is_one_transaction(backend: Backend, open_shop: Any) -> None:
+    """Whoever sees what became of the delivery sees the endpoint's pause, and can lift it."""
+    endpoint = backend.add(open_shop(lambda _: 500).url)
+    seen = commit_levels(backend.store)
+    backend.make(1)
+    backend.wait_attempts(endpoint, 1)
+    failed = backend.look(endpoint).failures
+
+    assert len(seen) == 2
+    assert failed == 1
 
 
 def test_schedule_survives_a_restart(tmp_path: Path, open_shop: Any) -> None:

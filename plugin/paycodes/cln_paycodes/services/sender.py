@@ -160,6 +160,16 @@ def _place(endpoint: Endpoint) -> tuple[str, str | None]:
     return endpoint.url, endpoint.sealed_credentials
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Failure:
+    """What an attempt that was not acknowledged says of its endpoint."""
+
+    error: str
+    #: unix seconds before which it gets nothing
+    resume_at: int
+    disable: bool
+
+
 class _Batch:
     """Attempts one after the other; the outcomes of those that are done go to the disk while the next is under way."""
 
@@ -171,7 +181,7 @@ class _Batch:
         self._failing_since = endpoint.failing_since
         self._done: list[outbox.Outcome] = []
         self._done_since = 0.0
-        self._recording: Future[None] | None = None
+        self._recording: Future[bool] | None = None
 
     def send(self, batch: list[tuple[Delivery, OutboxEvent]], *, until: Callable[[], bool]) -> None:
         secrets = self._around.registered.secrets(self._endpoint)
@@ -208,42 +218,44 @@ class _Batch:
             self._record(wait=self._failures > 0)
             self._failures, self._failing_since = 0, None
             return True
-        self._record(wait=True)
         return self._failed(verdict, answer, now)
 
     def _record(self, *, wait: bool) -> None:
         """Hand over what is done, in groups that share a transaction; `wait`: all of it, and until it is on disk."""
         if not wait and len(self._done) < _GROUP and time.monotonic() - self._done_since < _GROUP_S:
             return
-        if self._recording is not None:
-            self._recording.result()
-            self._recording = None
+        self._await_recorded()
         if self._done:
-            outcomes, self._done = self._done, []
-            back = self._failures >= TRIP
-            self._recording = self._around.store.submit(
-                partial(_record, endpoint_id=self._endpoint.endpoint_id, outcomes=outcomes, back=back)
-            )
-        if wait and self._recording is not None:
-            self._recording.result()
-            self._recording = None
+            self._recording = self._submit(None)
+        if wait:
+            self._await_recorded()
+
+    def _await_recorded(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.result()
+
+    def _submit(self, failure: _Failure | None) -> Future[bool]:
+        """What is done; with `failure`, what the last of it says of the endpoint."""
+        outcomes, self._done = self._done, []
+        back = self._failures >= TRIP
+        return self._around.store.submit(
+            partial(_record, endpoint=self._endpoint, outcomes=outcomes, back=back, failure=failure)
+        )
 
     def _failed(self, verdict: Verdict, answer: Answer, now: int) -> bool:
-        self._failures += 1
-        self._failing_since = min(now, self._failing_since or now)
-        until = resume_at(failures=self._failures, answer=answer, now=now, chance=self._around.chance())
+        failures, failing_since = self._failures + 1, min(now, self._failing_since or now)
+        until = resume_at(failures=failures, answer=answer, now=now, chance=self._around.chance())
         why = None
         if verdict is Verdict.GONE:
             why = "it answered 410: the receiver is gone for good"
-        elif is_given_up(failures=self._failures, failing_since=self._failing_since, now=now):
+        elif is_given_up(failures=failures, failing_since=failing_since, now=now):
             why = "it has only failed for 5 days"
-        endpoint_id = self._endpoint.endpoint_id
-        self._around.store.write(
-            lambda tx: _record_failure(
-                tx, endpoint_id, error=answer.error or "", now=now, resume_at=until, disable=why is not None
-            )
-        )
-        if why is not None:
+        self._await_recorded()
+        recorded = self._submit(_Failure(error=answer.error or "", resume_at=until, disable=why is not None)).result()
+        self._failures, self._failing_since = failures, failing_since
+        if recorded and why is not None:
+            endpoint_id = self._endpoint.endpoint_id
             log.warning(
                 "endpoint %s is disabled, %s (%s): webhook-update %s pause=false sends what it has not had",
                 endpoint_id,
@@ -266,21 +278,30 @@ def _message(event: OutboxEvent) -> Message:
     return Message(id=event.id, type=event.type, body=body)
 
 
-def _record(tx: Transaction, *, endpoint_id: str, outcomes: list[outbox.Outcome], back: bool) -> None:
-    """What attempts led to. `back`: an acknowledgement among them ends a time in which the endpoint only failed."""
-    acknowledged = [outcome for outcome in outcomes if outcome.status is DeliveryStatus.DELIVERED]
-    outbox.record_acknowledged(tx, endpoint_id, acknowledged)
-    for outcome in outcomes:
-        if outcome.status is not DeliveryStatus.DELIVERED:
-            outbox.record_failed(tx, endpoint_id, outcome)
+def _record(
+    tx: Transaction, *, endpoint: Endpoint, outcomes: list[outbox.Outcome], back: bool, failure: _Failure | None
+) -> bool:
+    """What attempts led to, the last of them to a `failure`, if there is one; False when that is not recorded.
+
+    `back`: an acknowledgement among them ends a time in which the endpoint only failed. An endpoint that was given
+    another place during the attempt has not failed there, and its deliveries are due as that change made them.
+    """
+    endpoint_id = endpoint.endpoint_id
+    acknowledged = outcomes if failure is None else outcomes[:-1]
     if acknowledged:
         at = acknowledged[-1].at
+        outbox.record_acknowledged(tx, endpoint_id, acknowledged)
         endpoints.record_success(tx, endpoint_id, now=at)
         if back:
             outbox.bring_forward(tx, endpoint_id, now=at, most_attempts=_BRING_FORWARD_ATTEMPTS)
-
-
-def _record_failure(tx: Transaction, endpoint_id: str, *, error: str, now: int, resume_at: int, disable: bool) -> None:
-    endpoints.record_failure(tx, endpoint_id, error=error, now=now, resume_at=resume_at)
-    if disable:
-        endpoints.disable(tx, endpoint_id, now=now)
+    if failure is None:
+        return True
+    now_there = endpoints.by_id(tx, endpoint_id)
+    if now_there is None or _place(now_there) != _place(endpoint):
+        return False
+    last = outcomes[-1]
+    outbox.record_failed(tx, endpoint_id, last)
+    endpoints.record_failure(tx, endpoint_id, error=failure.error, now=last.at, resume_at=failure.resume_at)
+    if failure.disable:
+        endpoints.disable(tx, endpoint_id, now=last.at)
+    return True
