@@ -17,21 +17,19 @@ from cln_paycodes.core.htlcs import Htlc, IncomingHtlc, Key
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import Hold, Invoice, NodeInvoice
-from cln_paycodes.core.seal import Seal
 from cln_paycodes.core.states import InvoiceStatus
 from cln_paycodes.errors import NodeRefused
 from cln_paycodes.node.port import Issued, Wanted
 from cln_paycodes.services.actions import _RUN_TWICE, Engine
-from cln_paycodes.services.books import Books
 from cln_paycodes.services.decisions import Decisions
 from cln_paycodes.services.holds import Holds, Part
 from cln_paycodes.services.minting import Mint
 from cln_paycodes.services.registration import Registration
-from cln_paycodes.services.registry import Registry
 from cln_paycodes.services.waiting import Waiters
 from cln_paycodes.store import actions, invoices, outbox, paycodes
 from cln_paycodes.store.store import Store
 from samples import NOW, definition_of
+from wiring import books_on, registry_on
 
 AMOUNT = 40_000
 TIP = 1000
@@ -151,26 +149,8 @@ class Plugin:
         self.node = node
         self.timer = Timer()
         self.store = Store(directory / "paycodes.sqlite3")
-        registry = Registry(
-            self.store,
-            node,  # type: ignore[arg-type]  # it has what is called here
-            seed=bytes(32),
-            seal=Seal(bytes(32)),
-            clock=lambda: NOW,
-            randomness=bytes,
-            skipped=lambda: None,
-        )
-        self.books = Books(
-            self.store,
-            node,  # type: ignore[arg-type]
-            registry,
-            node_id="02" * 33,
-            clock=lambda: NOW,
-            changed=lambda invoice: self.waiters.changed(invoice),
-            awaited=lambda: (),
-            opened=lambda _: None,
-            told=lambda: None,
-        )
+        registry = registry_on(self.store, node)
+        self.books = books_on(self.store, node, registry, changed=lambda invoice: self.waiters.changed(invoice))
         self.waiters = Waiters(self.books.by_slot, self.timer)  # type: ignore[arg-type]
         self.differences: list[str] = []
         self.engine = Engine(

@@ -10,18 +10,14 @@ from backend import Datastore
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import Invoice, Paycode
-from cln_paycodes.core.seal import Seal
 from cln_paycodes.node.port import InvoiceTraits, Issued, Wanted
-from cln_paycodes.services.books import Books
 from cln_paycodes.services.issuing import Issuing
 from cln_paycodes.services.minting import Mint
-from cln_paycodes.services.registry import Registry
 from cln_paycodes.services.signing import Signer
 from cln_paycodes.store import paycodes
 from cln_paycodes.store.store import Store
 from samples import NOW, add_invoice, definition_of
-
-SEED = bytes(32)
+from wiring import SEED, books_on, registry_on
 
 
 class Node(Datastore):
@@ -88,15 +84,7 @@ class Bench:
         self.node = Node()
         self.store = Store(directory / "paycodes.sqlite3")
         node: Any = self.node  # it has what is called here
-        registry = Registry(
-            self.store,
-            node,
-            seed=SEED,
-            seal=Seal(SEED),
-            clock=lambda: NOW,
-            randomness=bytes,
-            skipped=lambda: None,
-        )
+        registry = registry_on(self.store, node)
         registry.settle_indexes(all_seen=True)
         signer = Signer(node, clock=lambda: NOW, chance=lambda: 0.5)
         signer.prepare()
@@ -105,17 +93,7 @@ class Bench:
         definition = definition_of("coffee", paycode_id=self._root.paycode_id, number=0, reserved_index=100, **terms)
         self.store.write(lambda tx: paycodes.insert(tx, definition, next_index=1, mirrored=True))
         self.paycode: Paycode = registry.find("coffee")
-        books = Books(
-            self.store,
-            node,
-            registry,
-            node_id="02" * 33,
-            clock=lambda: NOW,
-            changed=lambda _invoice: None,
-            awaited=lambda: (),
-            opened=lambda _hashes: None,
-            told=lambda: None,
-        )
+        books = books_on(self.store, node, registry)
         self.issuing = Issuing(self.store, node, registry, books, self.mint, clock=lambda: NOW)
 
     def close(self) -> None:

@@ -15,11 +15,11 @@ from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.core.report import Report
 from cln_paycodes.services import findings
-from cln_paycodes.services.books import Books
 from cln_paycodes.services.findings import Findings
 from cln_paycodes.store import invoices, outbox
 from cln_paycodes.store.store import Store
 from samples import NOW, add_invoice, add_paycode
+from wiring import books_on
 
 ROOT = RootKey.derive(bytes(32), 0)
 DEADLINE_S = 30.0
@@ -36,18 +36,7 @@ class Bench:
         self.told = threading.Event()
         self.store = Store(path)
         self.store.write(lambda tx: add_paycode(tx, "coffee", paycode_id=ROOT.paycode_id))
-        unused: Any = None
-        self.books = Books(
-            self.store,
-            unused,
-            unused,
-            node_id="02" * 33,
-            clock=lambda: NOW,
-            changed=lambda _invoice: None,
-            awaited=lambda: (),
-            opened=lambda _hashes: None,
-            told=self.told.set,
-        )
+        self.books = books_on(self.store, None, None, told=self.told.set)
         sources: Any = SimpleNamespace(store=self.store, books=self.books, clock=lambda: NOW)
         self.report = Report(full=True, dry_run=False)
         self.findings = Findings(sources, self.report, dry_run=False)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from .core.framing import END
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+from .core.json_text import compact
 
 
 class Outlet:
@@ -22,7 +20,7 @@ class Outlet:
 
     def put(self, message: Mapping[str, Any]) -> None:
         """Written when this returns, or, inside `together`, at its end."""
-        framed = _encode(message).encode() + END
+        framed = compact(message).encode() + END
         gathered: list[bytes] | None = getattr(self._thread, "gathered", None)
         if gathered is None:
             self._send(framed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BadParameter
+from .json_text import compact
 from .records import Endpoint, EndpointStatus, Paycode
 from .terms import Issue, PaycodeStatus, Terms
 
@@ -123,7 +124,7 @@ def decode_endpoint(endpoint_id: str, text: str) -> Endpoint:
 
 
 def _dump(**fields: Any) -> str:
-    return json.dumps({"v": VERSION, **fields}, separators=(",", ":"), ensure_ascii=False)
+    return compact({"v": VERSION, **fields})
 
 
 def _load(name: str, text: str) -> dict[str, Any]:

@@ -7,11 +7,12 @@ sidecar all make the same one, and only the first insert wins.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, NamedTuple
+
+from .json_text import compact
 
 
 class EventType(str, Enum):
@@ -77,12 +78,8 @@ class EventRow(NamedTuple):
 
     @classmethod
     def of(cls, event: Event) -> EventRow:
-        data = _encode(event.data)
+        data = compact(event.data)
         return cls(event.id, event.type.value, event.subject, event.paycode_id, event.timestamp, data)
-
-
-#: Made once: `json.dumps` with settings of its own makes an encoder for each call.
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def event_id(node_id: str, event_type: str, subject: str) -> str:
@@ -100,4 +97,4 @@ def wire_body(*, event_id: str, event_type: str, timestamp: int, sequence: int |
         "sequence": sequence,
         "data": data,
     }
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    return compact(body)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .answers import TOLD, invoice_event
 from .bolt11 import commits_to_hash, timestamp_of
 from .events import EventRow
+from .json_text import compact
 from .keys import RootKey
 from .labels import Slot, parse_label
 from .lnurl import payer_data_of
@@ -171,7 +172,7 @@ def open_hashes_of(rows: Iterable[Columns]) -> list[str]:
 
 
 def payer_data_text(payer_data: dict[str, Any] | None) -> str | None:
-    return None if payer_data is None else json.dumps(payer_data, separators=(",", ":"), ensure_ascii=False)
+    return None if payer_data is None else compact(payer_data)
 
 
 def prove(fact: NodeInvoice, roots: Mapping[str, RootKey], *, now: int) -> Columns | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import BadParameter
 from . import bech32
+from .json_text import compact
 from .records import Paycode
 from .terms import SUPPLY_MSAT, check_text
 
@@ -62,7 +63,7 @@ def metadata(description: str, identifier: str | None) -> str:
         entries.append(["text/long-desc", description])
     if identifier is not None:
         entries.append(["text/identifier", identifier])
-    return json.dumps(entries, separators=(",", ":"), ensure_ascii=False)
+    return compact(entries)
 
 
 def pay_request(paycode: Paycode, *, callback: str, identifier: str | None) -> dict[str, Any]:

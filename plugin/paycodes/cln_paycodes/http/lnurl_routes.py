@@ -5,7 +5,6 @@ Every answer is JSON with HTTP status 200 and open to scripts of any origin, err
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ..core.json_text import compact
 from ..core.lnurl import read_callback
 from ..core.records import Paycode
 from ..errors import PaycodesError, describe
@@ -42,7 +42,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 
 def answer(fields: Answer) -> Response:
-    body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    body = compact(fields)
     return Response(body, media_type="application/json", headers=_HEADERS)
 
 
