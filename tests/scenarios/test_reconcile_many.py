@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from typing import Any
 
-import pytest
 from cln_paycodes.app import Services
 from cln_paycodes.node.lightningd import Lightningd
 from cln_paycodes.rpc import PaycodesPlugin
 from cln_paycodes.rpc import _settings as settings_of
-from cln_paycodes.services import listing
-from cln_paycodes.services.prover import Prover
-from cln_paycodes.services.proving import Proven
-from cln_paycodes.services.walking import PAGE
 from cln_paycodes.store import invoices
 from network import Network
 from test_reconcile import books, create, delete_sidecar, label_of, network_options
@@ -55,31 +49,8 @@ def test_many_deleted_invoices_are_issued_again(network: Network) -> None:
     assert books(network) == dict.fromkeys(range(1, MANY + 1), "issued")
 
 
-@pytest.fixture
-def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Another process walks the list, however short it is, as soon as that is known to pay; how many rows it handed
-    over.
-    """
-    handed: list[int] = []
-    start, walk = Prover.start, Prover.walk
-
-    def start_and_wait(prover: Prover) -> None:
-        start(prover)
-        prover.is_ready(timeout_s=None)
-
-    def counted(prover: Prover, *given: Any, **named: Any) -> Iterator[Proven]:
-        for part in walk(prover, *given, **named):
-            handed.append(len(part.rows))
-            yield part
-
-    monkeypatch.setattr(listing, "PROVE_BESIDE", -1)
-    monkeypatch.setattr(Prover, "start", start_and_wait)
-    monkeypatch.setattr(Prover, "walk", counted)
-    return handed
-
-
-def test_lost_rows_are_proven_beside_the_run(network: Network, proven: list[int]) -> None:
-    """A run over a lost sidecar takes over what another process read and derived, and finds the foreign hash itself."""
+def test_lost_rows_are_taken_over_together(network: Network) -> None:
+    """A run over a lost sidecar takes over what is proved, and finds the foreign hash among it."""
     paycode_id = create(network)
     issued = issue_many(network)
     network.merchant.call("invoice", 10_000, label_of(paycode_id, 300), "foreign", preimage="07" * 32)
@@ -94,11 +65,10 @@ def test_lost_rows_are_proven_beside_the_run(network: Network, proven: list[int]
     assert [conflict["index"] for conflict in report["conflicts"]] == [300]
     assert [line["agree"] for line in report["paycodes"]] == [True]
     assert rows == issued
-    assert proven == [MANY, MANY]
 
 
-def test_rows_that_are_there_are_met_by_those_proven(network: Network, proven: list[int]) -> None:
-    """Where only some rows were lost, as with an older backup, the others are left as they are."""
+def test_rows_that_are_there_are_left_as_they_are(network: Network) -> None:
+    """Where only some rows were lost, as with an older backup."""
     create(network)
     issued = issue_many(network)
     network.merchant.stop_plugin()
@@ -114,31 +84,6 @@ def test_rows_that_are_there_are_met_by_those_proven(network: Network, proven: l
     assert report["adopted"] == lost
     assert rows == issued
     assert set(kept) <= set(after)
-    assert proven == [MANY - PAGE]
-
-
-def test_process_that_dies_while_it_gathers(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run goes on by itself, where it ended."""
-    create(network)
-    issued = issue_many(network)
-    network.merchant.stop_plugin()
-    delete_sidecar(network)
-    monkeypatch.setattr(listing, "PROVE_BESIDE", -1)
-    monkeypatch.setattr(Prover, "start", start_and_kill)
-    report, rows = reconciled_here(network)
-
-    assert report["agree"]
-    assert report["adopted"] == MANY
-    assert rows == issued
-
-
-def start_and_kill(prover: Prover, start: Callable[[Prover], None] = Prover.start) -> None:
-    start(prover)
-    prover.is_ready(timeout_s=None)
-    process = prover._process
-    assert process is not None
-    process.kill()
-    process.wait()
 
 
 def reconciled_here(network: Network, **given: bool) -> tuple[dict[str, Any], dict[str, str]]:

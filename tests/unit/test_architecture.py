@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(cln_paycodes.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-_BELOW_SERVICES = {"store", "node", "core", "chaining", "gathering", "errors", "crash", "__init__"}
+_BELOW_SERVICES = {"store", "node", "core", "chaining", "gathering", "yielding", "errors", "crash", "__init__"}
 _BELOW_THE_TOP = {"services", "http", *_BELOW_SERVICES}
 
 #: What a part of the package may import of the package, itself always included.
@@ -25,11 +25,12 @@ ARROWS = {
     "parameters": {"core", "errors"},
     "http": {"services", *_BELOW_SERVICES},
     "services": _BELOW_SERVICES,
-    "store": {"core", "errors", "crash"},
+    "store": {"core", "yielding", "errors", "crash"},
     "node": {"core", "chaining", "errors", "crash"},
     "core": {"errors"},
     "chaining": set(),
     "gathering": set(),
+    "yielding": set(),
     "errors": set(),
     "crash": set(),
     "__init__": set(),

@@ -42,11 +42,10 @@ class Bench:
         self.findings = Findings(sources, self.report, dry_run=False)
 
     def adopt(self, *indexes: int) -> None:
-        rows = [expired(index) for index in indexes]
-        self.findings.adopt(rows, [event for row in rows for event in self.books.events_of(row)])
+        self.findings.adopt([expired(index) for index in indexes])
 
 
-def expired(index: int) -> Columns:
+def expired(index: int) -> tuple[Slot, NodeInvoice, Columns]:
     slot = Slot(ROOT.paycode_id, index)
     fact = NodeInvoice(
         label=slot.label,
@@ -61,7 +60,7 @@ def expired(index: int) -> Columns:
         updated_index=index,
         description=None,
     )
-    return columns_of(slot, fact, now=NOW)
+    return slot, fact, columns_of(slot, fact, now=NOW)
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_events_are_told_when_all_is_written(bench: Bench, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("written", [1, 2])
 def test_events_of_a_run_that_was_cut_off_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    """Whether their batch was waited for or not."""
+    """Those of every batch that was written."""
     monkeypatch.setattr(findings, "BATCH", 2)
 
     def run() -> None:

@@ -8,11 +8,12 @@ import pytest
 from cln_paycodes.core.answers import TOLD, invoice_event
 from cln_paycodes.core.bolt11 import UnsignedInvoice, encode
 from cln_paycodes.core.events import EventRow
-from cln_paycodes.core.found import Found, columns_of, event_of, prove
+from cln_paycodes.core.found import Found, event_of, prove, slot_of
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot, parse_label
 from cln_paycodes.core.reconciliation import HIGHEST_INDEX, Finding, FindingKind, judge
 from cln_paycodes.core.records import NodeInvoice
+from cln_paycodes.core.states import InvoiceStatus
 from cln_paycodes.store import found_invoices, invoices
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +78,8 @@ def decided(fact: NodeInvoice) -> Finding | None:
 
 
 def proved(fact: NodeInvoice) -> Found | None:
-    columns = prove(fact, KNOWN, now=NOW)
+    slot = parse_label(fact.label)
+    columns = None if slot is None else prove(slot, fact, KNOWN.get(slot.paycode_id), now=NOW)
     return None if columns is None else Found._make(columns)
 
 
@@ -87,35 +89,24 @@ def test_what_is_proved_is_what_would_be_decided(fact: NodeInvoice) -> None:
     found, finding = proved(fact), decided(fact)
 
     assert (found is not None) == (finding is not None and finding.kind is FindingKind.ADOPTED)
-    assert found is None or found.finding == finding
-
-
-@given(fact=facts())
-def test_row_says_again_what_the_node_said(fact: NodeInvoice) -> None:
-    """When others have to be asked after all: the same decision, the same row."""
-    found = proved(fact)
-    if found is None:
-        return
-
-    assert decided(found.fact) == found.finding
-    assert columns_of(found.slot, found.fact, now=NOW) == (
-        found if fact.bolt11 is not None else found._replace(created_at=NOW)
+    assert found is None or finding == Finding(
+        kind=FindingKind.ADOPTED, slot=Slot(found.paycode_id, found.index), to=InvoiceStatus(found.status)
     )
 
 
 @given(several=st.lists(facts(), max_size=8))
 def test_event_is_that_of_the_stored_row(several: list[NodeInvoice]) -> None:
     """Whoever makes it, from what the node said or from the books: the same id, the same words."""
-    found = {row.slot: row for fact in several if (row := proved(fact)) is not None}
+    found = {fact.label: row for fact in several if (row := proved(fact)) is not None}
     rows = {row.payment_hash: row for row in found.values()}.values()
     with memory_sidecar() as sql:
         for paycode_id in KNOWN:
             add_paycode(sql, paycode_id[:8], paycode_id=paycode_id)
         found_invoices.insert(sql, list(rows))
-        stored = invoices.by_slots(sql, [row.slot for row in rows])
+        stored = invoices.by_slots(sql, [slot_of(row) for row in rows])
 
     for row in rows:
-        invoice = stored[row.slot]
+        invoice = stored[slot_of(row)]
         event_type = TOLD.get(invoice.status)
         told = None if event_type is None else EventRow.of(invoice_event(NODE_ID, event_type, invoice))
         assert event_of(tuple(row), NODE_ID) == told
@@ -131,5 +122,6 @@ def test_rows_between_indexes_are_noticed(indexes: dict[int, list[int]], known: 
     with memory_sidecar() as sql:
         codes = [add_paycode(sql, label) for label in ("coffee", "tea")]
         add_invoice(sql, Slot(codes[0], 3))
+        slots = [Slot(codes[number], index) for number, some in indexes.items() for index in some]
 
-        assert found_invoices.among(sql, {codes[number]: some for number, some in indexes.items()}) is known
+        assert found_invoices.among(sql, slots) is known

@@ -35,7 +35,7 @@ def measure_full(stage: Stage) -> Iterator[Round]:
     stage.without_plugin()
     connection = Connection(str(merchant.rpc_path))
     for _ in range(stage.rounds):
-        at_rest = _probed(merchant, lambda: time.sleep(REST_S))
+        at_rest = [seconds for _, seconds in _probed(merchant, lambda: time.sleep(REST_S))]
         walk_s = walk(connection)
         _lose_sidecar(merchant)
         # What a start is followed by is the rebuild; asking for a run waits for it.
@@ -44,7 +44,9 @@ def measure_full(stage: Stage) -> Iterator[Round]:
         stage.without_plugin()
         # Once more for the probes: neither the walk nor the rebuild beside it has to share the machine with them.
         _lose_sidecar(merchant)
-        busy = _probed(merchant, stage.with_plugin)
+        probes = _probed(merchant, stage.with_plugin)
+        run_began = time.monotonic() - _rebuild_duration(merchant)
+        busy = [seconds for began, seconds in probes if began >= run_began]
         again = merchant.call("reconcile", full=True)
         if not again["agree"]:
             raise SystemExit(f"books and node do not agree: {again}")
@@ -110,15 +112,17 @@ def _median_ms(action: Callable[[], object]) -> float:
     return statistics.median(_timed(action) for _ in range(IDLE_RUNS)) * 1000
 
 
-def _probed(merchant: Node, action: Callable[[], object]) -> list[float]:
-    """Seconds of each `getinfo`, called all the time on a socket of its own while something else happens."""
+def _probed(merchant: Node, action: Callable[[], object]) -> list[tuple[float, float]]:
+    """When each `getinfo` was called, on a socket of its own and all the time while something else happens, and how
+    many seconds it took.
+    """
     connection = Connection(str(merchant.rpc_path))
     ended = threading.Event()
-    times: list[float] = []
+    times: list[tuple[float, float]] = []
 
     def probe() -> None:
         while not ended.wait(PROBE_PAUSE_S):
-            times.append(_timed(lambda: connection.call("getinfo", {}, timeout_s=60)))
+            times.append((time.monotonic(), _timed(lambda: connection.call("getinfo", {}, timeout_s=60))))
 
     thread = threading.Thread(target=probe)
     thread.start()

@@ -7,7 +7,7 @@ on their way from the node into the books plain ones, which `marshal` and `sqlit
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .answers import TOLD, invoice_event
@@ -15,15 +15,13 @@ from .bolt11 import commits_to_hash, timestamp_of
 from .events import EventRow
 from .json_text import compact
 from .keys import RootKey
-from .labels import Slot, parse_label
+from .labels import Slot
 from .lnurl import payer_data_of
-from .reconciliation import STATUS_OF_NODE, Finding, FindingKind, foreignness
+from .reconciliation import STATUS_OF_NODE, foreignness
 from .records import Invoice, NodeInvoice
 from .states import FINAL, InvoiceStatus
 
 _STATUS_OF_NODE = {word: status.value for word, status in STATUS_OF_NODE.items()}
-
-_WORD_OF_NODE = {status: word for word, status in _STATUS_OF_NODE.items()}
 
 _TOLD = {status.value: event_type for status, event_type in TOLD.items()}
 
@@ -56,32 +54,6 @@ class Found(NamedTuple):
     description: str | None
     #: 0 or 1
     description_hashed: int
-
-    @property
-    def slot(self) -> Slot:
-        return Slot(self.paycode_id, self.index)
-
-    @property
-    def finding(self) -> Finding:
-        """The one that it was taken over by."""
-        return Finding(kind=FindingKind.ADOPTED, slot=self.slot, to=InvoiceStatus(self.status))
-
-    @property
-    def fact(self) -> NodeInvoice:
-        """What the node said, as far as anything is decided by it."""
-        return NodeInvoice(
-            label=self.slot.label,
-            payment_hash=self.payment_hash,
-            status=_WORD_OF_NODE[self.status],
-            amount_msat=self.amount_msat,
-            received_msat=self.received_msat,
-            bolt11=self.bolt11,
-            expires_at=self.expires_at,
-            paid_at=self.paid_at,
-            created_index=0,
-            updated_index=None,
-            description=self.description,
-        )
 
     @property
     def invoice(self) -> Invoice:
@@ -175,14 +147,12 @@ def payer_data_text(payer_data: dict[str, Any] | None) -> str | None:
     return None if payer_data is None else compact(payer_data)
 
 
-def prove(fact: NodeInvoice, roots: Mapping[str, RootKey], *, now: int) -> Columns | None:
+def prove(slot: Slot, fact: NodeInvoice, root: RootKey | None, *, now: int) -> Columns | None:
     """The row of an invoice that is taken over if the books have none: its hash is the one that its code derives.
 
-    None for all that this does not decide: another's label, an unknown code, what contradicts, payments by offers.
+    None for all that this does not decide: an unknown code, what contradicts, payments by offers.
     """
-    slot = parse_label(fact.label)
-    root = None if slot is None else roots.get(slot.paycode_id)
-    if slot is None or root is None or fact.offer_id is not None:
+    if root is None or fact.offer_id is not None:
         return None
     if foreignness(slot, fact, root.payment_hash(slot.index)) is not None:
         return None

@@ -1,47 +1,107 @@
-"""The node's list of invoices, read over a connection of its own by a process that does nothing else: no threads, and
-little to import.
+"""The node's list of invoices, page by page, over a connection of its own.
+
+The thread that walks reads its answers itself: another one to read them would take turns with it for the interpreter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Iterator
 from typing import Any
 
 from ..core.framing import Frames
 from ..core.records import NodeInvoice
+from ..errors import NodeRefused, NodeUnknown
 from .wire import connect, request
 
+_METHOD = "listinvoices"
 
-class InvoiceList:
-    """Raises OSError when the connection fails or an answer takes too long, ValueError when it is none."""
+
+class InvoiceWalk:
+    """One walk, by one thread; another may `close` it."""
 
     def __init__(self, socket_path: str, *, timeout_s: float) -> None:
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.settimeout(timeout_s)
-        connect(self._sock, socket_path)
+        """Raises NodeUnknown when the node is away."""
+        self._timeout_s = timeout_s
         self._frames = Frames()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            timeout = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+            connect(self._sock, socket_path)
+        except OSError as e:
+            self._sock.close()
+            raise _failed(e) from e
 
-    def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
-        """A page, asked for now and waited for later, before the next one is asked for."""
-        params = {"index": index, "start": start, "limit": limit}
-        self._sock.sendall(request("cln-paycodes:listinvoices", "listinvoices", params))
-        return self._page
+    def pages(self, *, index: str, start: int, last: int, limit: int) -> Iterator[tuple[list[NodeInvoice], int]]:
+        """Each page from `start` to `last`, and how far it reaches; NodeRefused, or NodeUnknown when none came in time.
+
+        The next page is on its way while this one is worked on, and never more: what is found in its socket
+        lightningd answers before it looks after others.
+        """
+        self._ask(index, start, limit)
+        while True:
+            page = self._page()
+            reached = min(last, _place(page[-1], index)) if len(page) == limit else last
+            if reached < last:
+                self._ask(index, reached + 1, limit)
+            yield page, reached
+            if reached >= last:
+                return
+
+    def _ask(self, index: str, start: int, limit: int) -> None:
+        asked = request(f"cln-paycodes:{_METHOD}#{start}", _METHOD, {"index": index, "start": start, "limit": limit})
+        try:
+            self._sock.sendall(asked)
+        except OSError as e:
+            raise _failed(e) from e
 
     def _page(self) -> list[NodeInvoice]:
         while not (answers := self._frames.of(self._receive())):
             pass
-        result = json.loads(answers[0]).get("result")
-        if result is None:
-            raise ValueError("the node refused to list its invoices")
-        return [invoice_of(entry) for entry in result["invoices"]]
+        try:
+            answer = json.loads(answers[0])
+            error = answer.get("error")
+            if error is None:
+                return [invoice_of(entry) for entry in answer["result"]["invoices"]]
+        except (ValueError, KeyError, RecursionError) as e:
+            raise _failed(e) from e
+        raise NodeRefused(_METHOD, error.get("code", -1), str(error.get("message", "")))
 
     def _receive(self) -> bytes:
-        chunk = self._sock.recv(1 << 18)
+        try:
+            chunk = self._sock.recv(1 << 18)
+        except BlockingIOError as e:
+            raise NodeUnknown(f"the node did not answer {_METHOD} within {self._timeout_s:g} s: ask it again") from e
+        except OSError as e:
+            raise _failed(e) from e
         if not chunk:
-            raise OSError("the node has closed the connection")
+            raise NodeUnknown("the connection to the node was lost before it answered: ask it again")
         return chunk
+
+    def interrupt(self) -> None:
+        """Have the thread that waits for a page raise NodeUnknown now: a blocked recv() ends by shutdown(), not by
+        close().
+        """
+        with contextlib.suppress(OSError):  # it is gone already
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """By the thread that walked."""
+        self._sock.close()
+
+
+def _failed(error: Exception) -> NodeUnknown:
+    return NodeUnknown(f"the node's socket failed on {_METHOD} ({error}): ask it again")
+
+
+def _place(entry: NodeInvoice, index: str) -> int:
+    """Its place by `created` or `updated`; 0 when it was never updated."""
+    return entry.created_index if index == "created" else entry.updated_index or 0
 
 
 def invoice_of(entry: dict[str, Any]) -> NodeInvoice:

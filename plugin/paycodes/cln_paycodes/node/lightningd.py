@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,9 +11,9 @@ from ..core.bolt11 import CURRENCIES, features_from
 from ..core.htlcs import IncomingHtlc
 from ..core.records import NodeInvoice, NodeOffer, NodePayment
 from ..core.routehints import USABLE_STATES, IncomingChannel
-from ..errors import NodeRefused
+from ..errors import NodeRefused, NodeUnknown
 from .connection import Connection
-from .invoices import invoice_of
+from .invoices import InvoiceWalk, invoice_of
 from .port import DATASTORE_DEL_DOES_NOT_EXIST, METHOD_NOT_FOUND, Credit, Datum, InvoiceTraits, Issued, Wanted
 
 #: Options that make the node's invoices name a neighbour, or an address on chain.
@@ -25,16 +25,21 @@ CALL_TIMEOUT_S = 30.0
 
 class Lightningd:
     def __init__(self, socket_path: str, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        self.socket_path = socket_path
+        self._socket_path = socket_path
         self._connection = Connection(socket_path)
         # Parked `wait` calls have a connection of their own, so that one that lightningd
         # drops takes no other call with it.
         self._parked = Connection(socket_path)
         # Invoices that are created at the same time share a commit of lightningd's.
         self._batched = Connection(socket_path, batching=True)
+        self._walks: set[InvoiceWalk] = set()
+        self._closed = False
         self._timeout_s = timeout_s
 
     def close(self) -> None:
+        self._closed = True
+        for walk in list(self._walks):
+            walk.interrupt()
         self._connection.close()
         self._parked.close()
         self._batched.close()
@@ -89,10 +94,20 @@ class Lightningd:
         page = self._call("listinvoices", index=index, start=start, limit=limit)["invoices"]
         return [invoice_of(entry) for entry in page]
 
-    def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
-        params = {"index": index, "start": start, "limit": limit}
-        answer = self._connection.begin("listinvoices", params, timeout_s=self._timeout_s)
-        return lambda: [invoice_of(entry) for entry in answer.result()["invoices"]]
+    def invoice_pages(
+        self, *, index: str, start: int, last: int, limit: int
+    ) -> Iterator[tuple[list[NodeInvoice], int]]:
+        if start > last:
+            return
+        walk = InvoiceWalk(self._socket_path, timeout_s=self._timeout_s)
+        self._walks.add(walk)
+        try:
+            if self._closed:
+                raise NodeUnknown("the node's invoices were not listed: the plugin is stopping")
+            yield from walk.pages(index=index, start=start, last=last, limit=limit)
+        finally:
+            self._walks.discard(walk)
+            walk.close()
 
     def offers(self) -> list[NodeOffer]:
         try:

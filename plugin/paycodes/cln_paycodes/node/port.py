@@ -7,7 +7,7 @@ unless bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -79,10 +79,6 @@ class InvoiceTraits:
 
 
 class Node(Protocol):
-    @property
-    def socket_path(self) -> str:
-        """Where another process of ours reaches it."""
-
     def node_id(self) -> str: ...
 
     def make_secret(self, label: str) -> bytes:
@@ -108,8 +104,10 @@ class Node(Protocol):
     def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
         """A page by `created` or `updated` index, from `start` (1 at least) on."""
 
-    def invoices_ahead(self, *, index: str, start: int, limit: int) -> Callable[[], list[NodeInvoice]]:
-        """The same, asked for now and waited for later."""
+    def invoice_pages(
+        self, *, index: str, start: int, last: int, limit: int
+    ) -> Iterator[tuple[list[NodeInvoice], int]]:
+        """Every page likewise from `start` to `last`, and how far it reaches."""
 
     def payments(self, *, index: str, start: int, limit: int) -> list[NodePayment]:
         """A page of the parts of outgoing payments, likewise."""

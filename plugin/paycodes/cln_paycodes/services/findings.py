@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from types import TracebackType
 
 from .. import crash
 from ..core.audit import NodeTally
-from ..core.found import Columns, Found, by_code, columns_of, indexes_of, paid_of
+from ..core.found import Columns, by_code, columns_of, indexes_of, paid_of
 from ..core.labels import Slot
-from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
+from ..core.reconciliation import NO_EVIDENCE, STATUS_OF_NODE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
 from ..core.report import Report
 from ..core.states import IllegalMove
@@ -71,10 +72,10 @@ class Findings:
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
-        #: what has no row, as rows, and the events of that
+        #: what has no row, as the node said it and as rows, and the events of that
+        self._said: list[tuple[Slot, NodeInvoice]] = []
         self._new: list[Columns] = []
         self._told: list[Columns] = []
-        self._writing: Future[int] | None = None
         #: events were made that nobody was told of yet
         self._untold = False
         #: rows that the node is to list (again), and why
@@ -86,14 +87,9 @@ class Findings:
         row: Invoice | None,
         fact: NodeInvoice | None,
         evidence: Evidence = NO_EVIDENCE,
-        *,
-        derived: str | None = None,
     ) -> Repair | None:
-        """Count what is found out about one slot; what is to be written because of it, if anything.
-
-        `derived` is the slot's hash, where it is known already.
-        """
-        payment_hash = row.payment_hash if row is not None else derived or self._books.payment_hash(slot)
+        """Count what is found out about one slot; what is to be written because of it, if anything."""
+        payment_hash = row.payment_hash if row is not None else self._books.payment_hash(slot)
         if fact is not None and fact.payment_hash == payment_hash:
             self.tally(slot.paycode_id).meet(slot.index, fact.status, fact.received_msat)
         finding = judge(
@@ -169,42 +165,60 @@ class Findings:
         return None
 
     def record(self, repairs: list[Repair]) -> None:
-        """Have findings written, each on its own, while the next page is judged; many pages share a commit."""
+        """Have findings written, each on its own; many pages share a commit."""
         for repair in repairs:
             if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None:
-                found = columns_of(repair.finding.slot, repair.fact, now=self._sources.clock())
-                self._new.append(found)
-                self._told += self._books.events_of(found)
+                slot, fact = repair.finding.slot, repair.fact
+                self._take_over(slot, fact, columns_of(slot, fact, now=self._sources.clock()))
             else:
                 self._unwritten.append(repair)
-        self._submit_enough()
+        self._write_enough()
 
-    def adopt(self, rows: list[Columns], events: list[Columns]) -> None:
-        """Count and have written rows that are proved to be ours, and that the books do not have."""
-        for paycode_id, of_code in by_code(rows).items():
+    def adopt(self, proved: list[tuple[Slot, NodeInvoice, Columns]]) -> None:
+        """Count and have written what is proved to be ours, and the books do not have, with the row that it gets."""
+        for paycode_id, of_code in by_code(row for _, _, row in proved).items():
             self.tally(paycode_id).meet_all(indexes_of(of_code), paid_of(of_code))
-        self.report.adopted(len(rows))
-        self._new += rows
-        self._told += events
-        self._submit_enough()
+        self.report.adopted(len(proved))
+        for slot, fact, row in proved:
+            self._take_over(slot, fact, row)
+        self._write_enough()
 
-    def _submit_enough(self) -> None:
+    def _take_over(self, slot: Slot, fact: NodeInvoice, row: Columns) -> None:
+        self._said.append((slot, fact))
+        self._new.append(row)
+        self._told += self._books.events_of(row)
+
+    def _write_enough(self) -> None:
         if len(self._unwritten) + len(self._new) >= BATCH:
-            self._submit()
+            self._write_all()
 
-    def _submit(self) -> None:
-        self._await_written()
+    def _write_all(self) -> None:
+        """Returns when it is written: what is only taken over can be asked of the node again, and need not be on disk
+        before the cursors are.
+        """
         repairs, self._unwritten = self._unwritten, []
+        said, self._said = self._said, []
         new, self._new = self._new, []
         told, self._told = self._told, []
-        if repairs or new:
-            self._writing = self._store.submit(partial(self._write, repairs=repairs, new=new, told=told))
+        if not repairs and not new:
+            return
+        job = partial(self._write, repairs=repairs, said=said, new=new, told=told)
+        made = self._store.submit(job, durable=bool(repairs)).result()
+        self.report.events += made
+        self._untold |= made > 0
+        crash.point("reconcile:written")
 
-    def _write(self, tx: Transaction, repairs: list[Repair], new: list[Columns], told: list[Columns]) -> int:
+    def _write(
+        self,
+        tx: Transaction,
+        repairs: list[Repair],
+        said: list[tuple[Slot, NodeInvoice]],
+        new: list[Columns],
+        told: list[Columns],
+    ) -> int:
         made = self._adopt_together(tx, new, told)
         if made is None:
-            made, found = 0, map(Found._make, new)
-            repairs = [Repair(entry.finding, entry.fact, entry.payment_hash) for entry in found] + repairs
+            made, repairs = 0, list(starmap(_adopting, said)) + repairs
         for repair in repairs:
             if repair.finding.kind is FindingKind.CONFLICT:
                 cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
@@ -229,9 +243,8 @@ class Findings:
             return None
 
     def flush(self) -> None:
-        """Wait until what was found is on disk, and have it told: only now, so that this does not slow down a walk."""
-        self._submit()
-        self._await_written()
+        """Write what was found, and have it told: only now, so that this does not slow down a walk."""
+        self._write_all()
         if self._untold:
             self._untold = False
             self._books.tell()
@@ -243,15 +256,10 @@ class Findings:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         """What a run has made is told though it was cut off."""
-        if self._writing is not None:
-            self._writing.add_done_callback(lambda _: self._books.tell())
-        elif self._untold:
+        if self._untold:
             self._books.tell()
 
-    def _await_written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            made = writing.result()
-            self.report.events += made
-            self._untold |= made > 0
-            crash.point("reconcile:written")
+
+def _adopting(slot: Slot, fact: NodeInvoice) -> Repair:
+    finding = Finding(kind=FindingKind.ADOPTED, slot=slot, to=STATUS_OF_NODE[fact.status])
+    return Repair(finding, fact, fact.payment_hash)

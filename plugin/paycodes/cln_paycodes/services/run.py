@@ -18,9 +18,8 @@ from .adoption import rebuild_fact, settle_rebuilt
 from .audit import audit
 from .continuity import Anchors, Continuity
 from .findings import CONFLICT, Findings, Sources
-from .listing import Listing
+from .listing import PAGE, Listing
 from .outgoing import Outgoing
-from .walking import PAGE
 from .witness import Witness
 
 _S = InvoiceStatus
@@ -78,8 +77,8 @@ class Run:
         self._reached = {name: self._before.get(f"invoices.{name}", 0) for name in ("created", "updated")}
         self._everything = self._full or not state.certain
         self._report.full = self._everything
-        listing = Listing(self._sources, self._report, self._findings, after=self._reached, fresh=state.fresh)
-        with self._findings, listing as self._listing:
+        self._listing = Listing(self._sources, self._report, self._findings, after=self._reached)
+        with self._findings:
             self._invoices(fresh=state.fresh)
             self._open_rows()
             self._old_conflicts()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..core.found import Columns, by_code, indexes_of, open_hashes_of, paid_of
+from ..core.labels import Slot
+from ..yielding import yielding
 from . import paycodes
 from .store import Sql
+
+#: Each takes 10 us.
+_INSERTED_AT_A_TIME = 20
 
 
 def insert(sql: Sql, found: Sequence[Columns]) -> None:
@@ -15,7 +20,7 @@ def insert(sql: Sql, found: Sequence[Columns]) -> None:
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
         " created_at, expires_at, paid_at, moved_at, payer_data, description, description_hashed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        found,
+        yielding(found, every=_INSERTED_AT_A_TIME),
     )
     for paycode_id, rows in by_code(found).items():
         received = paid_of(rows)
@@ -30,8 +35,11 @@ def insert(sql: Sql, found: Sequence[Columns]) -> None:
         )
 
 
-def among(sql: Sql, indexes: Mapping[str, Sequence[int]]) -> bool:
-    """Some invoice of these codes with an index within these, from the lowest to the highest, has a row."""
+def among(sql: Sql, slots: Iterable[Slot]) -> bool:
+    """Some invoice of the codes of these slots, with an index from the lowest to the highest of them, has a row."""
+    indexes: dict[str, list[int]] = {}
+    for slot in slots:
+        indexes.setdefault(slot.paycode_id, []).append(slot.index)
     return any(
         sql.execute(
             "SELECT 1 FROM invoices WHERE paycode_id = ? AND idx BETWEEN ? AND ? LIMIT 1",
