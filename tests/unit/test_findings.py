@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cln_paycodes.core.found import Columns, columns_of
+from cln_paycodes.core.found import columns_of
 from cln_paycodes.core.keys import RootKey
-from cln_paycodes.core.labels import Slot
+from cln_paycodes.core.labels import Slot, parse_label
 from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.core.report import Report
 from cln_paycodes.services import findings
@@ -37,18 +37,31 @@ class Bench:
         self.store = Store(path)
         self.store.write(lambda tx: add_paycode(tx, "coffee", paycode_id=ROOT.paycode_id))
         self.books = books_on(self.store, None, None, told=self.told.set)
-        sources: Any = SimpleNamespace(store=self.store, books=self.books, clock=lambda: NOW)
+        #: labels that the node was asked for
+        self.asked: list[str] = []
+        sources: Any = SimpleNamespace(
+            store=self.store,
+            books=self.books,
+            clock=lambda: NOW,
+            node=SimpleNamespace(invoice_by_label=self._invoice_by_label),
+            issuing=SimpleNamespace(is_under_way=lambda _: False),
+        )
         self.report = Report(full=True, dry_run=False)
         self.findings = Findings(sources, self.report, dry_run=False)
 
+    def _invoice_by_label(self, label: str) -> NodeInvoice:
+        self.asked.append(label)
+        slot = parse_label(label)
+        assert slot is not None
+        return expired(slot.index)
+
     def adopt(self, *indexes: int) -> None:
-        self.findings.adopt([expired(index) for index in indexes])
+        self.findings.adopt([columns_of(Slot(ROOT.paycode_id, index), expired(index), now=NOW) for index in indexes])
 
 
-def expired(index: int) -> tuple[Slot, NodeInvoice, Columns]:
-    slot = Slot(ROOT.paycode_id, index)
-    fact = NodeInvoice(
-        label=slot.label,
+def expired(index: int) -> NodeInvoice:
+    return NodeInvoice(
+        label=Slot(ROOT.paycode_id, index).label,
         payment_hash=ROOT.payment_hash(index),
         status="expired",
         amount_msat=1000,
@@ -60,7 +73,6 @@ def expired(index: int) -> tuple[Slot, NodeInvoice, Columns]:
         updated_index=index,
         description=None,
     )
-    return slot, fact, columns_of(slot, fact, now=NOW)
 
 
 @pytest.fixture
@@ -102,16 +114,33 @@ def test_events_of_a_run_that_was_cut_off_are_told(bench: Bench, monkeypatch: py
     assert bench.store.read(outbox.event_count) == 2 * written
 
 
-def test_row_that_has_got_in_between_keeps_what_it_is(bench: Bench) -> None:
-    """All others are taken over one by one, each with its event."""
+def test_row_that_has_got_in_between_is_judged_as_it_is(bench: Bench) -> None:
+    """The node is asked for it again; all others are taken over one by one, each with its event."""
     known = Slot(ROOT.paycode_id, 2)
     bench.store.write(lambda tx: add_invoice(tx, known, payment_hash=ROOT.payment_hash(2), amount_msat=1000))
     before = bench.books.by_slot(known)
+    assert before is not None
     with bench.findings:
         bench.adopt(1, 2, 3)
         bench.findings.flush()
     rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
 
-    assert bench.books.by_slot(known) == before
-    assert sorted(row.index for row in rows) == [1, 2, 3]
-    assert bench.report.events == 2
+    assert [(row.index, row.status) for row in rows] == [(2, "expired"), (1, "expired"), (3, "expired")]
+    assert rows[0].sequence == before.sequence
+    assert bench.asked == [known.label]
+    assert bench.report.counts["confirmed"] == 1
+    assert bench.report.events == 3
+
+
+def test_row_that_cannot_be_is_a_conflict(bench: Bench) -> None:
+    """Its hash is another row's: told to a person, and the others are taken over."""
+    other = Slot(ROOT.paycode_id, 9)
+    bench.store.write(lambda tx: add_invoice(tx, other, payment_hash=ROOT.payment_hash(2)))
+    with bench.findings:
+        bench.adopt(1, 2, 3)
+        bench.findings.flush()
+    rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
+
+    assert sorted(row.index for row in rows) == [1, 3, 9]
+    assert list(bench.report.conflicts) == [Slot(ROOT.paycode_id, 2)]
+    assert bench.asked == []

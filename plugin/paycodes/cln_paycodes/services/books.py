@@ -182,7 +182,7 @@ class Books:
             if row is not None:
                 invoices.forget(tx, finding.slot)
             found = columns_of(finding.slot, fact, now=now)
-            made = self.adopt(tx, [found], self.events_of(found))
+            made = self.adopt(tx, [found], self.events_of([found]))
             if made:
                 tx.after_commit(self._told)
             return bool(made)
@@ -201,9 +201,8 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def events_of(self, found: Columns) -> list[Columns]:
-        event = event_of(found, self.node_id)
-        return [] if event is None else [event]
+    def events_of(self, found: list[Columns]) -> list[Columns]:
+        return [event for row in found if (event := event_of(row, self.node_id)) is not None]
 
     def adopt(self, tx: Transaction, found: list[Columns], events: list[Columns]) -> int:
         """Take over invoices of ours that have no row, with their events; how many of these are new: the caller sees to

@@ -6,20 +6,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import starmap
 from types import TracebackType
 
 from .. import crash
 from ..core.audit import NodeTally
-from ..core.found import Columns, by_code, columns_of, indexes_of, paid_of
+from ..core.found import Columns, by_code, columns_of, indexes_of, paid_of, slot_of
 from ..core.labels import Slot
-from ..core.reconciliation import NO_EVIDENCE, STATUS_OF_NODE, Evidence, Finding, FindingKind, judge
+from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
 from ..core.report import Report
 from ..core.states import IllegalMove
 from ..errors import NodeRefused
 from ..node.port import Node
-from ..store import cursors
+from ..store import cursors, invoices
 from ..store.store import Store
 from ..store.writer import Rejected, Transaction
 from .books import Books, Repair
@@ -72,8 +71,7 @@ class Findings:
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
-        #: what has no row, as the node said it and as rows, and the events of that
-        self._said: list[tuple[Slot, NodeInvoice]] = []
+        #: what has no row, as rows, and the events of that
         self._new: list[Columns] = []
         self._told: list[Columns] = []
         #: events were made that nobody was told of yet
@@ -116,6 +114,16 @@ class Findings:
                 self.issue_again()
             return None
         return Repair(finding=finding, fact=fact, payment_hash=payment_hash, evidence=evidence)
+
+    def look(self, slot: Slot) -> bool:
+        """Ask the node for one slot, and judge what it says; False when it does not have that one."""
+        fact = self._sources.node.invoice_by_label(slot.label)
+        if fact is None:
+            return False
+        repair = self.judge_slot(slot, self._books.by_slot(slot), fact)
+        if repair is not None:
+            self.record([repair])
+        return True
 
     def tally(self, paycode_id: str) -> NodeTally:
         """What the node's list showed of one code."""
@@ -168,25 +176,22 @@ class Findings:
         """Have findings written, each on its own; many pages share a commit."""
         for repair in repairs:
             if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None:
-                slot, fact = repair.finding.slot, repair.fact
-                self._take_over(slot, fact, columns_of(slot, fact, now=self._sources.clock()))
+                self._take_over([columns_of(repair.finding.slot, repair.fact, now=self._sources.clock())])
             else:
                 self._unwritten.append(repair)
         self._write_enough()
 
-    def adopt(self, proved: list[tuple[Slot, NodeInvoice, Columns]]) -> None:
-        """Count and have written what is proved to be ours, and the books do not have, with the row that it gets."""
-        for paycode_id, of_code in by_code(row for _, _, row in proved).items():
+    def adopt(self, rows: list[Columns]) -> None:
+        """Count and have written rows that are proved to be ours, and that the books do not have."""
+        for paycode_id, of_code in by_code(rows).items():
             self.tally(paycode_id).meet_all(indexes_of(of_code), paid_of(of_code))
-        self.report.adopted(len(proved))
-        for slot, fact, row in proved:
-            self._take_over(slot, fact, row)
+        self.report.adopted(len(rows))
+        self._take_over(rows)
         self._write_enough()
 
-    def _take_over(self, slot: Slot, fact: NodeInvoice, row: Columns) -> None:
-        self._said.append((slot, fact))
-        self._new.append(row)
-        self._told += self._books.events_of(row)
+    def _take_over(self, rows: list[Columns]) -> None:
+        self._new += rows
+        self._told += self._books.events_of(rows)
 
     def _write_enough(self) -> None:
         if len(self._unwritten) + len(self._new) >= BATCH:
@@ -197,28 +202,25 @@ class Findings:
         before the cursors are.
         """
         repairs, self._unwritten = self._unwritten, []
-        said, self._said = self._said, []
         new, self._new = self._new, []
         told, self._told = self._told, []
         if not repairs and not new:
             return
-        job = partial(self._write, repairs=repairs, said=said, new=new, told=told)
-        made = self._store.submit(job, durable=bool(repairs)).result()
+        job = partial(self._write, repairs=repairs, new=new, told=told)
+        made, between = self._store.submit(job, durable=bool(repairs)).result()
         self.report.events += made
         self._untold |= made > 0
         crash.point("reconcile:written")
+        for slot in between:
+            self.look(slot)
+        if between:
+            self._write_all()
 
     def _write(
-        self,
-        tx: Transaction,
-        repairs: list[Repair],
-        said: list[tuple[Slot, NodeInvoice]],
-        new: list[Columns],
-        told: list[Columns],
-    ) -> int:
-        made = self._adopt_together(tx, new, told)
-        if made is None:
-            made, repairs = 0, list(starmap(_adopting, said)) + repairs
+        self, tx: Transaction, repairs: list[Repair], new: list[Columns], told: list[Columns]
+    ) -> tuple[int, list[Slot]]:
+        """How many events that made, and which slots have got a row since they had none."""
+        made, between = self._adopt_together(tx, new, told)
         for repair in repairs:
             if repair.finding.kind is FindingKind.CONFLICT:
                 cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
@@ -227,20 +229,29 @@ class Findings:
                 with tx.part():
                     made += self._books.carry_out(tx, repair)
             except (IllegalMove, Rejected, LookupError) as e:
-                slot, detail = repair.finding.slot, f"{repair.finding.kind} could not be recorded: {e}"
-                self.report.conflicts[slot] = detail
-                cursors.put_fact(tx, CONFLICT + slot.label, detail)
-        return made
+                self._note_unrecorded(tx, repair.finding.slot, f"{repair.finding.kind} could not be recorded: {e}")
+        return made, between
 
-    def _adopt_together(self, tx: Transaction, new: list[Columns], told: list[Columns]) -> int | None:
-        """Take over at once all that has no row, the most there is to do when a sidecar was lost; how many events that
-        made, or None when a row has got in between: then nothing was done.
+    def _note_unrecorded(self, tx: Transaction, slot: Slot, detail: str) -> None:
+        self.report.conflicts[slot] = detail
+        cursors.put_fact(tx, CONFLICT + slot.label, detail)
+
+    def _adopt_together(self, tx: Transaction, new: list[Columns], told: list[Columns]) -> tuple[int, list[Slot]]:
+        """Take over at once all that has no row, the most there is to do when a sidecar was lost; one by one where that
+        cannot be.
         """
         try:
             with tx.part():
-                return self._books.adopt(tx, new, told)
-        except Rejected:
-            return None
+                return self._books.adopt(tx, new, told), []
+        except Rejected as e:
+            if len(new) == 1:
+                slot = slot_of(new[0])
+                if invoices.by_slot(tx, slot) is not None:
+                    return 0, [slot]
+                self._note_unrecorded(tx, slot, f"{FindingKind.ADOPTED} could not be recorded: {e}")
+                return 0, []
+        each = [self._adopt_together(tx, [row], self._books.events_of([row])) for row in new]
+        return sum(made for made, _ in each), [slot for _, between in each for slot in between]
 
     def flush(self) -> None:
         """Write what was found, and have it told: only now, so that this does not slow down a walk."""
@@ -258,8 +269,3 @@ class Findings:
         """What a run has made is told though it was cut off."""
         if self._untold:
             self._books.tell()
-
-
-def _adopting(slot: Slot, fact: NodeInvoice) -> Repair:
-    finding = Finding(kind=FindingKind.ADOPTED, slot=slot, to=STATUS_OF_NODE[fact.status])
-    return Repair(finding, fact, fact.payment_hash)

@@ -75,14 +75,14 @@ class Listing:
     def _adopt(self, facts: dict[Slot, NodeInvoice]) -> dict[Slot, NodeInvoice]:
         """Take over those that the books lack and whose hash is the one that their code derives; the others."""
         root_of, now = self._sources.registry.root_by_id, self._sources.clock()
-        proved, others = [], {}
+        rows, others = [], {}
         for slot, fact in yielding(facts.items(), every=_PROVED_AT_A_TIME):
             row = prove(slot, fact, root_of(slot.paycode_id), now=now)
             if row is None:
                 others[slot] = fact
             else:
-                proved.append((slot, fact, row))
-        self._findings.adopt(proved)
+                rows.append(row)
+        self._findings.adopt(rows)
         return others
 
     def _judge_facts(self, facts: dict[Slot, NodeInvoice]) -> None:

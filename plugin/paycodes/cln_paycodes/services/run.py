@@ -206,14 +206,8 @@ class Run:
     def _is_there(self, slot: Slot) -> bool:
         """Ask the node for one slot, and judge what it says."""
         self._sources.check()
-        fact = self._node.invoice_by_label(slot.label)
         self._report.checked += 1
-        if fact is None:
-            return False
-        repair = self._findings.judge_slot(slot, self._books.by_slot(slot), fact)
-        if repair is not None:
-            self._findings.record([repair])
-        return True
+        return self._findings.look(slot)
 
     def _settle_gone(self, gone: Iterable[Slot]) -> None:
         """Decide on open rows that the node does not have.
