@@ -71,12 +71,14 @@ def test_rows_that_are_there_are_left_as_they_are(network: Network) -> None:
     """Where only some rows were lost, as with an older backup."""
     create(network)
     issued = issue_many(network)
+    network.merchant.call("reconcile")
     network.merchant.stop_plugin()
     with closing(sqlite3.connect(network.merchant.network_dir / "paycodes.sqlite3")) as sidecar, sidecar:
         lost = sidecar.execute("DELETE FROM invoices WHERE idx % 5 <> 0").rowcount
         sidecar.execute("UPDATE paycodes SET issued = issued - ?1, pending = pending - ?1", (lost,))
         kept = sidecar.execute("SELECT sequence, payment_hash FROM invoices").fetchall()
-    report, rows = reconciled_here(network, full=True)
+    written: list[str] = []
+    report, rows = reconciled_here(network, written=written, full=True)
     with closing(sqlite3.connect(network.merchant.network_dir / "paycodes.sqlite3")) as sidecar:
         after = sidecar.execute("SELECT sequence, payment_hash FROM invoices").fetchall()
 
@@ -84,13 +86,26 @@ def test_rows_that_are_there_are_left_as_they_are(network: Network) -> None:
     assert report["adopted"] == lost
     assert rows == issued
     assert set(kept) <= set(after)
+    # Though the cursors stay where they were: they bring to the disk what was taken over without an fsync.
+    taken_over = [at for at, sql in enumerate(written) if sql.startswith("INSERT INTO invoices")][-1]
+    assert any(sql.startswith("INSERT INTO cursors") for sql in written[taken_over:])
+    assert [sql for sql in written[taken_over:] if sql.startswith("PRAGMA synchronous")][:1] == [
+        "PRAGMA synchronous = FULL"
+    ]
 
 
-def reconciled_here(network: Network, **given: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    """A run in this process, the plugin being away: its report, and label to payment hash of all rows."""
+def reconciled_here(
+    network: Network, *, written: list[str] | None = None, **given: bool
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A run in this process, the plugin being away: its report, and label to payment hash of all rows.
+
+    `written` gets the statements of the writing connection.
+    """
     node = Lightningd(str(network.merchant.rpc_path))
     options = {name: option.default for name, option in PaycodesPlugin().options.items()}
     services = Services(settings_of(options, network.merchant.network_dir), node, lambda *_: None, lambda *_: None)
+    if written is not None:
+        services.store._sidecar.writer.set_trace_callback(written.append)
     try:
         report = services.reconciler.run(**given).answer()
         rows = {row.label: row.payment_hash for row in services.store.read(partial(invoices.page, limit=1000))}
