@@ -21,7 +21,7 @@ _METHOD = "listinvoices"
 
 
 class InvoiceWalk:
-    """One walk, by one thread; another may `close` it."""
+    """One walk, by one thread; another may `interrupt` it."""
 
     def __init__(self, socket_path: str, *, timeout_s: float) -> None:
         """Raises NodeUnknown when the node is away."""
