@@ -1,4 +1,4 @@
-"""Kill it at random for a while, then count: `python contrib/soak.py [seconds] [kind] [seed]`.
+"""Kill it at random for a while, then count.
 
 Invoices are issued and paid by several callers while plugin and node are killed at random moments, with SIGKILL. In
 the end books and node must agree, and the receiver must have been told of exactly what the node says was paid.
@@ -6,6 +6,7 @@ the end books and node must agree, and the receiver must have been told of exact
 
 from __future__ import annotations
 
+import argparse
 import random
 import socket
 import sqlite3
@@ -156,11 +157,9 @@ def _count(network: Network, soak: Soak, books: Path) -> int:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    sys.exit(
-        main(
-            float(given[0]) if given else 60.0,
-            given[1] if len(given) > 1 else available_kinds()[-1],
-            int(given[2]) if len(given) > 2 else int(time.time()),
-        )
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", nargs="?", type=float, default=60.0)
+    parser.add_argument("kind", nargs="?", choices=available_kinds(), default=available_kinds()[-1])
+    parser.add_argument("seed", nargs="?", type=int, default=int(time.time()))
+    given = parser.parse_args()
+    sys.exit(main(given.seconds, given.kind, given.seed))
