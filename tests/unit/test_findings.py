@@ -53,17 +53,18 @@ class Bench:
         self.asked.append(label)
         slot = parse_label(label)
         assert slot is not None
-        return expired(slot.index)
+        return listed(slot.index)
 
-    def adopt(self, *indexes: int) -> None:
-        self.findings.adopt([columns_of(Slot(ROOT.paycode_id, index), expired(index), now=NOW) for index in indexes])
+    def adopt(self, *indexes: int, status: str = "expired") -> None:
+        facts = {Slot(ROOT.paycode_id, index): listed(index, status) for index in indexes}
+        self.findings.adopt([columns_of(slot, fact, now=NOW) for slot, fact in facts.items()])
 
 
-def expired(index: int) -> NodeInvoice:
+def listed(index: int, status: str = "expired") -> NodeInvoice:
     return NodeInvoice(
         label=Slot(ROOT.paycode_id, index).label,
         payment_hash=ROOT.payment_hash(index),
-        status="expired",
+        status=status,
         amount_msat=1000,
         received_msat=None,
         bolt11=None,
@@ -128,7 +129,7 @@ def test_row_that_has_got_in_between_is_judged_as_it_is(bench: Bench) -> None:
     assert [(row.index, row.status) for row in rows] == [(2, "expired"), (1, "expired"), (3, "expired")]
     assert rows[0].sequence == before.sequence
     assert bench.asked == [known.label]
-    assert bench.report.counts["confirmed"] == 1
+    assert (bench.report.counts["adopted"], bench.report.counts["confirmed"]) == (2, 1)
     assert bench.report.events == 3
 
 
@@ -143,4 +144,25 @@ def test_row_that_cannot_be_is_a_conflict(bench: Bench) -> None:
 
     assert sorted(row.index for row in rows) == [1, 3, 9]
     assert list(bench.report.conflicts) == [Slot(ROOT.paycode_id, 2)]
+    assert bench.report.counts["adopted"] == 2
     assert bench.asked == []
+
+
+@pytest.mark.parametrize("way", ["page", "look"])
+def test_reserved_row_gives_way_to_an_earlier_life_of_its_code(bench: Bench, way: str) -> None:
+    """The node has its index with another amount, and nobody ever had the string of ours."""
+    slot = Slot(ROOT.paycode_id, 2)
+    bench.store.write(lambda tx: add_invoice(tx, slot, payment_hash=ROOT.payment_hash(2), amount_msat=7000))
+    with bench.findings:
+        bench.adopt(1, 3)
+        if way == "page":
+            bench.adopt(2)
+        else:
+            bench.findings.look(slot)
+        bench.findings.flush()
+    rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
+
+    assert sorted((row.index, row.status, row.amount_msat) for row in rows) == [
+        (index, "expired", 1000) for index in (1, 2, 3)
+    ]
+    assert bench.report.counts["adopted"] == bench.report.events == 3

@@ -122,7 +122,9 @@ class Findings:
             return False
         repair = self.judge_slot(slot, self._books.by_slot(slot), fact)
         if repair is not None:
-            self.record([repair])
+            # For itself, also one to take over: a reserved row may have to give way to it.
+            self._unwritten.append(repair)
+            self._write_enough()
         return True
 
     def tally(self, paycode_id: str) -> NodeTally:
@@ -211,6 +213,7 @@ class Findings:
         self.report.events += made
         self._untold |= made > 0
         crash.point("reconcile:written")
+        self.report.adopted(-len(between))
         for slot in between:
             self.look(slot)
         if between:
@@ -248,6 +251,7 @@ class Findings:
                 slot = slot_of(new[0])
                 if invoices.by_slot(tx, slot) is not None:
                     return 0, [slot]
+                self.report.adopted(-1)
                 self._note_unrecorded(tx, slot, f"{FindingKind.ADOPTED} could not be recorded: {e}")
                 return 0, []
         each = [self._adopt_together(tx, [row], self._books.events_of([row])) for row in new]
