@@ -166,3 +166,18 @@ def test_reserved_row_gives_way_to_an_earlier_life_of_its_code(bench: Bench, way
         (index, "expired", 1000) for index in (1, 2, 3)
     ]
     assert bench.report.counts["adopted"] == bench.report.events == 3
+
+
+@pytest.mark.parametrize(("status", "synchronous"), [("expired", "FULL"), ("unpaid", "NORMAL")])
+def test_event_is_on_disk_before_it_can_be_sent(bench: Bench, status: str, synchronous: str) -> None:
+    """Whoever sends may see it as soon as it is written; rows alone can wait for the cursors."""
+    done: list[str] = []
+    bench.store._sidecar.writer.set_trace_callback(done.append)
+    bench.store.submit(lambda _: None, durable=status == "expired").result()
+    bench.store.submit(lambda _: None, durable=status != "expired").result()
+    with bench.findings:
+        bench.adopt(1, 2, status=status)
+        bench.findings.flush()
+    inserted = next(at for at, sql in enumerate(done) if sql.startswith("INSERT INTO invoices"))
+
+    assert [sql for sql in done[:inserted] if sql.startswith("PRAGMA")][-1] == f"PRAGMA synchronous = {synchronous}"

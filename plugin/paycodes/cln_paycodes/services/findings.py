@@ -201,7 +201,7 @@ class Findings:
 
     def _write_all(self) -> None:
         """Returns when it is written: what is only taken over can be asked of the node again, and need not be on disk
-        before the cursors are.
+        before the cursors are. Events are: whoever sends them may see them from now on.
         """
         repairs, self._unwritten = self._unwritten, []
         new, self._new = self._new, []
@@ -209,7 +209,7 @@ class Findings:
         if not repairs and not new:
             return
         job = partial(self._write, repairs=repairs, new=new, told=told)
-        made, between = self._store.submit(job, durable=bool(repairs)).result()
+        made, between = self._store.submit(job, durable=bool(repairs or told)).result()
         self.report.events += made
         self._untold |= made > 0
         crash.point("reconcile:written")
