@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from cln_paycodes.services import findings
 from cln_paycodes.services.findings import Findings
 from cln_paycodes.store import invoices, outbox
 from cln_paycodes.store.store import Store
+from cln_paycodes.store.writer import Transaction
 from samples import NOW, add_invoice, add_paycode
 from wiring import books_on
 
@@ -131,6 +133,38 @@ def test_row_that_has_got_in_between_is_judged_as_it_is(bench: Bench) -> None:
     assert bench.asked == [known.label]
     assert (bench.report.counts["adopted"], bench.report.counts["confirmed"]) == (2, 1)
     assert bench.report.events == 3
+
+
+def test_others_who_want_to_write_are_let_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between some rows, and between findings, however many there are; all are written in the end."""
+    monkeypatch.setattr(findings, "TOGETHER", 2)
+    for index in (7, 8, 9):
+        row = partial(
+            add_invoice, slot=Slot(ROOT.paycode_id, index), payment_hash=ROOT.payment_hash(index), amount_msat=1000
+        )
+        bench.store.write(row)
+    seen: list[tuple[int, int]] = []
+
+    def count(tx: Transaction) -> None:
+        seen.append(tx.execute("SELECT count(*), sum(status = 'expired') FROM invoices").fetchone())
+
+    def while_others_come(work: Callable[..., Any]) -> Callable[..., Any]:
+        def works(*given: Any) -> Any:
+            bench.store.submit(count)
+            return work(*given)
+
+        return works
+
+    monkeypatch.setattr(bench.books, "events_of", while_others_come(bench.books.events_of))
+    monkeypatch.setattr(bench.books, "carry_out", while_others_come(bench.books.carry_out))
+    with bench.findings:
+        bench.adopt(1, 2, 3)
+        for index in (7, 8, 9):
+            bench.findings.look(Slot(ROOT.paycode_id, index))
+        bench.findings.flush()
+    bench.store.write(lambda _: None)
+
+    assert seen == [(5, 2), (6, 3), (6, 4), (6, 5), (6, 6)]
 
 
 def test_row_that_cannot_be_is_a_conflict(bench: Bench) -> None:

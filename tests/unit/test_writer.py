@@ -296,3 +296,19 @@ def test_one_durable_job_makes_the_whole_commit_durable(store: Store) -> None:
         future.result(DEADLINE_S)
 
     assert seen == [2, 2]
+
+
+def test_job_knows_whether_others_wait_for_it(store: Store) -> None:
+    """Those that share its commit, and those that come while it runs."""
+
+    def asked_before_and_after(tx: Transaction) -> tuple[bool, bool]:
+        before = tx.is_awaited()
+        store.submit(lambda _: None)
+        return before, tx.is_awaited()
+
+    alone = store.write(asked_before_and_after)
+    with _held(store):
+        futures = [store.submit(lambda tx: tx.is_awaited()) for _ in range(2)]
+
+    assert alone == (False, True)
+    assert [future.result(DEADLINE_S) for future in futures] == [True, True]

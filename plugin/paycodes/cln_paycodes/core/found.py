@@ -138,6 +138,11 @@ def paid_of(rows: Iterable[Columns]) -> list[tuple[int, int | None]]:
     return [(row[_INDEX], row[_RECEIVED_MSAT]) for row in rows if row[_STATUS] == _PAID]
 
 
+def is_any_told(rows: Iterable[Columns]) -> bool:
+    """Some of them have an `event_of`."""
+    return any(row[_STATUS] in _TOLD for row in rows)
+
+
 def open_hashes_of(rows: Iterable[Columns]) -> list[str]:
     """Payment hashes of those that may still be paid."""
     return [row[_PAYMENT_HASH] for row in rows if row[_STATUS] in _OPEN]

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 from .. import crash
 from ..core.audit import NodeTally
-from ..core.found import Columns, by_code, columns_of, indexes_of, paid_of, slot_of
+from ..core.found import Columns, by_code, columns_of, indexes_of, is_any_told, paid_of, slot_of
 from ..core.labels import Slot
 from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
@@ -28,9 +29,12 @@ from .offers import Offers
 from .payments import Payments
 from .registry import Registry
 
-#: Findings that are written at a time. Each batch of new rows touches nearly every page of the index of hashes, so few
-#: large ones are quicker; this many hold up other writers for 25 ms.
-BATCH = 2000
+#: Findings that are written at a time, unless others wait for the writer. Each batch of new rows touches nearly every
+#: page of the index of hashes, so few large ones are quicker.
+BATCH = 4000
+
+#: New rows behind which it is seen whether others wait: 2 ms.
+TOGETHER = 200
 
 #: Calls under way at the same time when the node is asked to list rows again.
 ISSUED_TOGETHER = 16
@@ -59,6 +63,23 @@ class Sources:
     check: Callable[[], None]
 
 
+class _Left(NamedTuple):
+    """What is still to be written."""
+
+    new: list[Columns]
+    repairs: list[Repair]
+
+
+class _Written(NamedTuple):
+    """What came of writing."""
+
+    #: how many were made
+    events: int
+    #: slots that have got a row since they had none
+    between: list[Slot]
+    left: _Left
+
+
 class Findings:
     def __init__(self, sources: Sources, report: Report, *, dry_run: bool) -> None:
         self._sources = sources
@@ -71,9 +92,8 @@ class Findings:
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
-        #: what has no row, as rows, and the events of that
+        #: what has no row, as rows
         self._new: list[Columns] = []
-        self._told: list[Columns] = []
         #: events were made that nobody was told of yet
         self._untold = False
         #: rows that the node is to list (again), and why
@@ -178,7 +198,7 @@ class Findings:
         """Have findings written, each on its own; many pages share a commit."""
         for repair in repairs:
             if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None:
-                self._take_over([columns_of(repair.finding.slot, repair.fact, now=self._sources.clock())])
+                self._new.append(columns_of(repair.finding.slot, repair.fact, now=self._sources.clock()))
             else:
                 self._unwritten.append(repair)
         self._write_enough()
@@ -188,12 +208,8 @@ class Findings:
         for paycode_id, of_code in by_code(rows).items():
             self.tally(paycode_id).meet_all(indexes_of(of_code), paid_of(of_code))
         self.report.adopted(len(rows))
-        self._take_over(rows)
-        self._write_enough()
-
-    def _take_over(self, rows: list[Columns]) -> None:
         self._new += rows
-        self._told += self._books.events_of(rows)
+        self._write_enough()
 
     def _write_enough(self) -> None:
         if len(self._unwritten) + len(self._new) >= BATCH:
@@ -203,49 +219,61 @@ class Findings:
         """Returns when it is written: what is only taken over can be asked of the node again, and need not be on disk
         before the cursors are. Events are: whoever sends them may see them from now on.
         """
-        repairs, self._unwritten = self._unwritten, []
-        new, self._new = self._new, []
-        told, self._told = self._told, []
-        if not repairs and not new:
-            return
-        job = partial(self._write, repairs=repairs, new=new, told=told)
-        made, between = self._store.submit(job, durable=bool(repairs or told)).result()
-        self.report.events += made
-        self._untold |= made > 0
-        crash.point("reconcile:written")
-        self.report.adopted(-len(between))
-        for slot in between:
-            self.look(slot)
-        if between:
+        left = _Left(self._new, self._unwritten)
+        self._new, self._unwritten = [], []
+        while left.new or left.repairs:
+            durable = bool(left.repairs) or is_any_told(left.new)
+            written = self._store.submit(partial(self._write, left=left), durable=durable).result()
+            self.report.events += written.events
+            self._untold |= written.events > 0
+            crash.point("reconcile:written")
+            self.report.adopted(-len(written.between))
+            for slot in written.between:
+                self.look(slot)
+            left = written.left
+        if self._unwritten:
             self._write_all()
 
-    def _write(
-        self, tx: Transaction, repairs: list[Repair], new: list[Columns], told: list[Columns]
-    ) -> tuple[int, list[Slot]]:
-        """How many events that made, and which slots have got a row since they had none."""
-        made, between = self._adopt_together(tx, new, told)
-        for repair in repairs:
-            if repair.finding.kind is FindingKind.CONFLICT:
-                cursors.put_fact(tx, CONFLICT + repair.finding.slot.label, repair.finding.detail)
-                continue
-            try:
-                with tx.part():
-                    made += self._books.carry_out(tx, repair)
-            except (IllegalMove, Rejected, LookupError) as e:
-                self._note_unrecorded(tx, repair.finding.slot, f"{repair.finding.kind} could not be recorded: {e}")
-        return made, between
+    def _write(self, tx: Transaction, left: _Left) -> _Written:
+        """As much of it as may be while others wait for the writer; some of it always."""
+        events, between, new, repairs = 0, [], left.new, left.repairs
+        while new:
+            some, new = new[:TOGETHER], new[TOGETHER:]
+            made, late = self._adopt_together(tx, some)
+            events += made
+            between += late
+            if tx.is_awaited():
+                return _Written(events, between, _Left(new, repairs))
+        for done, repair in enumerate(repairs, 1):
+            events += self._carry_out(tx, repair)
+            if tx.is_awaited():
+                return _Written(events, between, _Left([], repairs[done:]))
+        return _Written(events, between, _Left([], []))
+
+    def _carry_out(self, tx: Transaction, repair: Repair) -> int:
+        """How many events that made."""
+        finding = repair.finding
+        if finding.kind is FindingKind.CONFLICT:
+            cursors.put_fact(tx, CONFLICT + finding.slot.label, finding.detail)
+            return 0
+        try:
+            with tx.part():
+                return int(self._books.carry_out(tx, repair))
+        except (IllegalMove, Rejected, LookupError) as e:
+            self._note_unrecorded(tx, finding.slot, f"{finding.kind} could not be recorded: {e}")
+            return 0
 
     def _note_unrecorded(self, tx: Transaction, slot: Slot, detail: str) -> None:
         self.report.conflicts[slot] = detail
         cursors.put_fact(tx, CONFLICT + slot.label, detail)
 
-    def _adopt_together(self, tx: Transaction, new: list[Columns], told: list[Columns]) -> tuple[int, list[Slot]]:
-        """Take over at once all that has no row, the most there is to do when a sidecar was lost; one by one where that
-        cannot be.
+    def _adopt_together(self, tx: Transaction, new: list[Columns]) -> tuple[int, list[Slot]]:
+        """Take over at once what has no row; one by one where that cannot be. How many events that made, and which
+        slots have got a row since they had none.
         """
         try:
             with tx.part():
-                return self._books.adopt(tx, new, told), []
+                return self._books.adopt(tx, new, self._books.events_of(new)), []
         except Rejected as e:
             if len(new) == 1:
                 slot = slot_of(new[0])
@@ -254,7 +282,7 @@ class Findings:
                 self.report.adopted(-1)
                 self._note_unrecorded(tx, slot, f"{FindingKind.ADOPTED} could not be recorded: {e}")
                 return 0, []
-        each = [self._adopt_together(tx, [row], self._books.events_of([row])) for row in new]
+        each = [self._adopt_together(tx, [row]) for row in new]
         return sum(made for made, _ in each), [slot for _, between in each for slot in between]
 
     def flush(self) -> None:

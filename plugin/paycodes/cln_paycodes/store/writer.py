@@ -38,9 +38,11 @@ class Rejected(Exception):
 class Transaction:
     """What a job works with: SQL, and things to do once it is on disk."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
+    def __init__(self, conn: sqlite3.Connection, *, is_awaited: Callable[[], bool]) -> None:
         self._conn = conn
         self._after: list[Callable[[], None]] = []
+        #: other jobs wait for this one: what it has much of, it may do the rest of in another
+        self.is_awaited = is_awaited
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         return self._conn.execute(sql, parameters)
@@ -136,7 +138,7 @@ class Writer:
             self._sync(any(job.durable for job in batch))
             self._conn.execute("BEGIN IMMEDIATE")
             if len(batch) == 1:
-                self._run(batch[0])
+                self._run(batch[0], is_awaited=lambda: not self._queue.empty())
                 self._conn.execute("COMMIT" if batch[0].error is None else "ROLLBACK")
             else:
                 for job in batch:
@@ -164,13 +166,13 @@ class Writer:
 
     def _run_beside_others(self, job: _Job[Any]) -> None:
         self._conn.execute("SAVEPOINT job")
-        self._run(job)
+        self._run(job, is_awaited=lambda: True)
         if job.error is not None:
             self._conn.execute("ROLLBACK TO job")
         self._conn.execute("RELEASE job")
 
-    def _run(self, job: _Job[Any]) -> None:
-        transaction = Transaction(self._conn)
+    def _run(self, job: _Job[Any], *, is_awaited: Callable[[], bool]) -> None:
+        transaction = Transaction(self._conn, is_awaited=is_awaited)
         try:
             job.result = job.run(transaction)
         except sqlite3.OperationalError:
