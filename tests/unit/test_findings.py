@@ -41,6 +41,8 @@ class Bench:
         self.books = books_on(self.store, None, None, told=self.told.set)
         #: labels that the node was asked for
         self.asked: list[str] = []
+        #: what it answers
+        self.status = "expired"
         sources: Any = SimpleNamespace(
             store=self.store,
             books=self.books,
@@ -55,7 +57,7 @@ class Bench:
         self.asked.append(label)
         slot = parse_label(label)
         assert slot is not None
-        return listed(slot.index)
+        return listed(slot.index, self.status)
 
     def adopt(self, *indexes: int, status: str = "expired") -> None:
         facts = {Slot(ROOT.paycode_id, index): listed(index, status) for index in indexes}
@@ -215,3 +217,18 @@ def test_event_is_on_disk_before_it_can_be_sent(bench: Bench, status: str, synch
     inserted = next(at for at, sql in enumerate(done) if sql.startswith("INSERT INTO invoices"))
 
     assert [sql for sql in done[:inserted] if sql.startswith("PRAGMA")][-1] == f"PRAGMA synchronous = {synchronous}"
+
+
+@pytest.mark.parametrize(("status", "conflicts"), [("paid", 0), ("unpaid", 1)])
+def test_page_that_is_older_than_the_row(bench: Bench, status: str, conflicts: int) -> None:
+    """Paid since the node wrote the page: only what it says now can be a conflict."""
+    slot = Slot(ROOT.paycode_id, 2)
+    bench.adopt(2, status="paid")
+    bench.findings.flush()
+    bench.status = status
+    repair = bench.findings.judge_slot(slot, bench.books.by_slot(slot), listed(2, "unpaid"), paged=True)
+    bench.findings.flush()
+
+    assert repair is None
+    assert bench.asked == [slot.label]
+    assert len(bench.report.conflicts) == conflicts

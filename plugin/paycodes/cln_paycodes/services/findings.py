@@ -105,8 +105,14 @@ class Findings:
         row: Invoice | None,
         fact: NodeInvoice | None,
         evidence: Evidence = NO_EVIDENCE,
+        *,
+        paged: bool = False,
     ) -> Repair | None:
-        """Count what is found out about one slot; what is to be written because of it, if anything."""
+        """Count what is found out about one slot; what is to be written because of it, if anything.
+
+        `paged`: the fact is from a page of the list, and may be older than the row. If they contradict each other, the
+        node is asked again.
+        """
         payment_hash = row.payment_hash if row is not None else self._books.payment_hash(slot)
         if fact is not None and fact.payment_hash == payment_hash:
             self.tally(slot.paycode_id).meet(slot.index, fact.status, fact.received_msat)
@@ -120,6 +126,9 @@ class Findings:
             evidence=evidence,
         )
         if finding is None or self._sources.issuing.is_under_way(slot):
+            return None
+        if paged and row is not None and finding.kind is FindingKind.CONFLICT:
+            self.look(slot)
             return None
         if self.dry_run:
             self._note_dry(finding, row, fact)

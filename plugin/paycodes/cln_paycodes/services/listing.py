@@ -87,5 +87,5 @@ class Listing:
 
     def _judge_facts(self, facts: dict[Slot, NodeInvoice]) -> None:
         rows = self._store.read(partial(invoices.by_slots, slots=facts))
-        found = (self._findings.judge_slot(slot, rows.get(slot), fact) for slot, fact in facts.items())
+        found = (self._findings.judge_slot(slot, rows.get(slot), fact, paged=True) for slot, fact in facts.items())
         self._findings.record([repair for repair in found if repair is not None])
