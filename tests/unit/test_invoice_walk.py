@@ -160,6 +160,9 @@ def test_refusal_ends_the_walk(opened: Open) -> None:
         (b"{]\n\n", "failed"),
         (b"{}\n\n", "failed"),
         (b'{"result": {"invoices": [{}]}}\n\n', "failed"),
+        (b'{"result": null}\n\n', "failed"),
+        (b'{"error": "no"}\n\n', "failed"),
+        (b"[]\n\n", "failed"),
         (b'{"result": {"invo', "within 0.3 s"),
     ],
 )

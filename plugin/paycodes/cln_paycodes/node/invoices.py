@@ -68,9 +68,10 @@ class InvoiceWalk:
             error = answer.get("error")
             if error is None:
                 return [invoice_of(entry) for entry in answer["result"]["invoices"]]
-        except (ValueError, KeyError, RecursionError) as e:
+            refused = NodeRefused(_METHOD, error.get("code", -1), str(error.get("message", "")))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise _failed(e) from e
-        raise NodeRefused(_METHOD, error.get("code", -1), str(error.get("message", "")))
+        raise refused
 
     def _receive(self) -> bytes:
         try:
