@@ -64,18 +64,6 @@ def test_many_at_once_are_as_many_one_by_one(several: list[list[int]]) -> None:
     assert list(at_once.gaps(0, 2**64)) == list(one_by_one.gaps(0, 2**64))
 
 
-@given(st.integers(0, 50), st.lists(SOME), st.integers(0, 5000))
-def test_range_that_meets_many_at_once_has_the_same_holes(start: int, several: list[list[int]], last: int) -> None:
-    """As one that meets them one by one."""
-    at_once, one_by_one = UnbrokenRange(start), UnbrokenRange(start)
-    for indexes in several:
-        at_once.meet_all(indexes)
-        for index in indexes:
-            one_by_one.meet(index)
-
-    assert at_once.is_complete(last) is one_by_one.is_complete(last)
-
-
 def test_range_goes_on_after_it_was_asked() -> None:
     """A hole that is filled later is no hole."""
     unbroken = UnbrokenRange(3)

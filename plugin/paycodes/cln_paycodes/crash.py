@@ -33,7 +33,7 @@ POINTS = frozenset(
         "announce:emitted",  # it was told, that is not recorded
         "announce:recorded",  # that it was told is written down
         "reconcile:definitions",  # definitions are taken over and mirrored, nothing else was looked at
-        "reconcile:written",  # findings are durable, the cursors are not
+        "reconcile:written",  # findings are written, the cursors are not
         "reconcile:walked",  # a walk is through, the cursors are not stored
         "reconcile:reissued",  # the node lists an invoice again, the books do not know
         "reconcile:cursors",  # the cursors of invoices are durable, outgoing payments were not looked at

@@ -1,7 +1,7 @@
 """Invoices of ours that only the node has: what they become in the books, as far as that is known without them.
 
 A lost sidecar gets back many thousands of them, so all of it are tuples, which cost a fifth of frozen dataclasses; and
-on their way from the node into the books plain ones, which `marshal` and `sqlite3` take as they are.
+on their way from the node into the books plain ones, which `sqlite3` takes as they are.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class IndexSet:
 
     def add_all(self, indexes: Collection[int]) -> int:
         """How many of them were not in the set; quick where they follow each other."""
-        run = run_of(indexes)
+        run = _run_of(indexes)
         return sum(map(self.add, indexes)) if run is None else self.add_run(*run)
 
     def add_run(self, first: int, last: int) -> int:
@@ -67,7 +67,7 @@ class IndexSet:
         return bool(self._chunks.get(number, 0) >> bit & 1)
 
 
-def run_of(indexes: Collection[int]) -> tuple[int, int] | None:
+def _run_of(indexes: Collection[int]) -> tuple[int, int] | None:
     """The first and the last of these, when all between them are among them."""
     if not indexes:
         return None
@@ -93,17 +93,6 @@ class UnbrokenRange:
             self._unbroken_to = index
         else:
             self._met.add(index)
-
-    def meet_all(self, indexes: Collection[int]) -> None:
-        """Quick where they follow each other."""
-        run = run_of(indexes)
-        if run is None:
-            for index in indexes:
-                self.meet(index)
-        elif run[0] <= self._unbroken_to + 1:
-            self._unbroken_to = max(self._unbroken_to, run[1])
-        else:
-            self._met.add_run(*run)
 
     def is_complete(self, last: int) -> bool:
         """Nothing is missing up to `last`."""
