@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cln_paycodes.core.labels import Slot
+from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.core.terms import Issue
+from cln_paycodes.errors import NodeRefused
+from cln_paycodes.node.port import INVOICE_LABEL_ALREADY_EXISTS, Issued, Wanted
 from cln_paycodes.services.issuing import Request
 from making import Bench
-from samples import commit_levels
+from samples import NOW, commit_levels
 
 DEADLINE_S = 20
 
@@ -77,3 +82,62 @@ def test_index_is_taken_before_the_node_is_asked(tmp_path: Path, terms: dict[str
         issue(bench)
 
     assert seen == [(1, "reserved")]
+
+
+def test_index_of_an_earlier_life_that_another_records_first(tmp_path: Path) -> None:
+    """The node has it paid, and whoever was told of that wrote it down meanwhile: the caller gets the next index."""
+    with shop(tmp_path) as bench:
+        slot = Slot(bench.paycode.paycode_id, 1)
+        fact = paid_invoice(slot, bench.payment_hash(1))
+        made, books = bench.node.begin_invoice, bench.issuing._books
+
+        def begin_invoice(wanted: Wanted) -> Future[Issued]:
+            return (
+                made(wanted)
+                if wanted.label != slot.label
+                else failed(NodeRefused("invoice", INVOICE_LABEL_ALREADY_EXISTS, "taken"))
+            )
+
+        def invoice_by_label(_: str) -> NodeInvoice:
+            books.settle_with_node(slot)
+            return fact
+
+        bench.node.taken.add(bench.payment_hash(1))
+        node: Any = bench.node
+        node.begin_invoice, node.invoice_by_label, node.begin_look = (
+            begin_invoice,
+            invoice_by_label,
+            lambda _: done(fact),
+        )
+        issued = bench.issuing.issue("coffee", Request(amount_msat=1000)).result(DEADLINE_S)
+        before = bench.issuing.by_hash(fact.payment_hash)
+
+    assert (before.index, before.status, issued.index, issued.status) == (1, "paid", 2, "issued")
+
+
+def paid_invoice(slot: Slot, payment_hash: str) -> NodeInvoice:
+    return NodeInvoice(
+        label=slot.label,
+        payment_hash=payment_hash,
+        status="paid",
+        amount_msat=1000,
+        received_msat=1000,
+        bolt11=None,
+        expires_at=NOW + 600,
+        paid_at=NOW,
+        created_index=1,
+        updated_index=1,
+        description="coffee",
+    )
+
+
+def done(result: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+def failed(error: Exception) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future

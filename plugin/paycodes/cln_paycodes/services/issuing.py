@@ -339,7 +339,7 @@ class Issuing:
 
     def _record_as_found(self, row: Invoice) -> None:
         """An invoice of an earlier life of this code: its row gets what the node says, not what was asked now."""
-        self._store.write(lambda tx: invoices.forget(tx, row.slot))
+        self._store.write(partial(_give_way, slot=row.slot))
         self._books.settle_with_node(row.slot)
 
     # --- looking one up ---
@@ -360,6 +360,13 @@ class Issuing:
 def _is_at_node(row: Invoice) -> bool:
     """The node can tell all of an issued invoice: it lists it, and no words came with the request."""
     return row.registered and row.comment is None and row.payer_data is None and row.idempotency_key is None
+
+
+def _give_way(tx: Transaction, *, slot: Slot) -> None:
+    """The row goes, unless another thread has written down what the node says."""
+    row = invoices.by_slot(tx, slot)
+    if row is not None and row.status is _S.RESERVED:
+        invoices.forget(tx, slot)
 
 
 def _same_request(row: Invoice, request: Request) -> Invoice:
