@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Paycodes, as lightningd runs it: the plugin, or a clear word about what it needs."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
@@ -16,20 +18,42 @@ TRIED = "PAYCODES_VENV_TRIED"
 
 
 def decline(reason: str) -> None:
-    """Answer `getmanifest` with the reason, so that lightningd logs it and goes on without the plugin."""
+    """Say why in the node's log and in the answer to `init`, so that lightningd goes on without the plugin.
+
+    Not in the answer to `getmanifest` already: lightningd would then not start when its config has an option of ours.
+    """
     if os.environ.get("LIGHTNINGD_PLUGIN") != "1":
         sys.exit(reason)
     decoder, received = json.JSONDecoder(), ""
     for line in sys.stdin:
-        received += line
+        received = (received + line).lstrip()
         try:
-            request, _ = decoder.raw_decode(received.lstrip())
+            request, end = decoder.raw_decode(received)
         except ValueError:
             continue
-        answer = {"jsonrpc": "2.0", "id": request["id"], "result": {"disable": reason}}
-        sys.stdout.write(json.dumps(answer) + "\n\n")
-        sys.stdout.flush()
+        received = received[end:]
+        if request["method"] == "getmanifest":
+            say({"id": request["id"], "result": bare_manifest()})
+            continue
+        say({"method": "log", "params": {"level": "unusual", "message": reason}})
+        say({"id": request["id"], "result": {"disable": reason}})
         return
+
+
+def bare_manifest() -> dict[str, object]:
+    """Of a plugin that does nothing: the options alone, which need no module that could be missing."""
+    from cln_paycodes.options import OPTIONS, option_type
+
+    options = [
+        {"name": name, "type": option_type(default), "default": default, "description": description}
+        for name, default, description in OPTIONS
+    ]
+    return {"options": options, "rpcmethods": [], "dynamic": True}
+
+
+def say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n\n")
+    sys.stdout.flush()
 
 
 def try_venv() -> None:

@@ -17,7 +17,7 @@ _BELOW_THE_TOP = {"services", "http", *_BELOW_SERVICES}
 
 #: What a part of the package may import of the package, itself always included.
 ARROWS = {
-    "rpc": {"app", "commands", "outlet", "parameters", *_BELOW_THE_TOP},
+    "rpc": {"app", "commands", "options", "outlet", "parameters", *_BELOW_THE_TOP},
     # `commands` names `app.Services` in its types; at run time only `app` is built from what is below.
     "commands": {"app", "parameters", *_BELOW_THE_TOP},
     "app": _BELOW_THE_TOP,
@@ -32,6 +32,7 @@ ARROWS = {
     "gathering": set(),
     "yielding": set(),
     "errors": set(),
+    "options": set(),
     "crash": set(),
     "__init__": set(),
 }

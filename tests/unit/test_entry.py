@@ -18,6 +18,7 @@ from cln_paycodes.rpc import PlainFormatter
 ENTRY = Path(cln_paycodes.__file__).parent.parent / "paycodes.py"
 DEADLINE_S = 60
 GETMANIFEST = '{"jsonrpc": "2.0", "id": "cln:getmanifest#1", "method": "getmanifest", "params": {}}\n\n'
+INIT = '{"jsonrpc": "2.0", "id": "cln:init#2", "method": "init", "params": {}}\n\n'
 
 
 def _run(
@@ -93,19 +94,38 @@ def test_virtual_environment_beside_the_plugin_is_used(tmp_path: Path, bare_entr
     assert "paycode-create" in {method["name"] for method in _manifest(done)["rpcmethods"]}
 
 
+def _declined(done: subprocess.CompletedProcess[str]) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The manifest, what is logged, and the reason in the answer to `init`."""
+    manifest, logged, answer = map(json.loads, filter(None, done.stdout.split("\n\n")))
+    assert (manifest["id"], answer["id"]) == ("cln:getmanifest#1", "cln:init#2")
+    return manifest["result"], logged, answer["result"]["disable"]
+
+
 @pytest.mark.parametrize("spread", [1, 20])
 def test_missing_module_disables_the_plugin_with_advice(tmp_path: Path, bare_entry: Path, spread: int) -> None:
     """Without its dependencies lightningd learns why and goes on without it."""
-    stdin = GETMANIFEST.replace(" ", "\n", spread)
+    stdin = (GETMANIFEST + INIT).replace(" ", "\n", spread)
 
     # Without site-packages; the modules of the repository itself stay where they are.
     done = _run(tmp_path, "-S", "-E", stdin=stdin, inside_lightningd=True, entry=bare_entry)
 
-    reason = _manifest(done)["disable"]
+    manifest, logged, reason = _declined(done)
     assert done.returncode == 0
     assert reason.startswith("Paycodes lacks the Python module ")
     assert "pip install -r requirements.txt" in reason
+    assert (logged["method"], logged["params"]) == ("log", {"level": "unusual", "message": reason})
+    assert manifest["rpcmethods"] == []
     assert "Traceback" not in done.stderr
+
+
+def test_missing_module_leaves_the_options_known(tmp_path: Path, bare_entry: Path) -> None:
+    """A plugin that declines knows the same options, so that lightningd starts with a config that sets them."""
+    whole = _manifest(_run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True))["options"]
+
+    done = _run(tmp_path, "-S", "-E", stdin=GETMANIFEST + INIT, inside_lightningd=True, entry=bare_entry)
+
+    known = _declined(done)[0]["options"]
+    assert known == [{name: option[name] for name in ("name", "type", "default", "description")} for option in whole]
 
 
 @pytest.mark.parametrize("module", ["pyln", "coincurve", "sqlite_utils", "cryptography", "standardwebhooks", "urllib3"])
@@ -113,9 +133,9 @@ def test_missing_module_is_named(tmp_path: Path, bare_entry: Path, module: str) 
     """Whichever dependency cannot be imported is in the message."""
     (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})")
 
-    done = _run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True, entry=bare_entry, PYTHONPATH=str(tmp_path))
+    done = _run(tmp_path, stdin=GETMANIFEST + INIT, inside_lightningd=True, entry=bare_entry, PYTHONPATH=str(tmp_path))
 
-    assert f"lacks the Python module {module}:" in _manifest(done)["disable"]
+    assert f"lacks the Python module {module}:" in _declined(done)[2]
 
 
 def test_missing_module_outside_lightningd_fails_with_the_same_word(tmp_path: Path, bare_entry: Path) -> None:

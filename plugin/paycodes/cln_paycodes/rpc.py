@@ -35,8 +35,9 @@ from .core.labels import Slot, parse_label
 from .core.offers import offer_id_of
 from .core.outgoing import QUIET_S
 from .errors import BadParameter, PaycodesError, SidecarUnavailable, describe
-from .http.settings import RATE_LIMIT, read_settings
+from .http.settings import read_settings
 from .node.lightningd import Lightningd
+from .options import OPTIONS, option_type
 from .outlet import Outlet
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,6 @@ _CONTINUE = {"result": "continue"}
 _COLLECT_AFTER = 20_000
 
 _DATABASE = "paycodes.sqlite3"
-RECONCILE_INTERVAL_S = 600
-RETENTION_S = 30 * 24 * 3600
 
 
 class PlainFormatter(logging.Formatter):
@@ -86,29 +85,8 @@ class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
         self._services: Services | None = None
         self._why_not = "the plugin is starting"
         self._stopping = threading.Event()
-        self.add_option("paycodes-db", "", "the sidecar database (default: paycodes.sqlite3 in the node's directory)")
-        self.add_option(
-            "paycodes-reconcile-interval",
-            RECONCILE_INTERVAL_S,
-            "seconds between two runs of reconcile that nothing else asked for",
-            opt_type="int",
-        )
-        self.add_option(
-            "paycodes-outbox-retention",
-            RETENTION_S,
-            "seconds for which events that every endpoint has acknowledged are kept, 0 for ever",
-            opt_type="int",
-        )
-        self.add_option("paycodes-listen", "", "address:port for wallets and payers over HTTP (default: none)")
-        self.add_option("paycodes-url", "", "the public base URL of paycodes-listen, as wallets reach it")
-        self.add_option("paycodes-trust-proxy", "", "addresses of proxies whose X-Forwarded-For counts, with commas")
-        self.add_option(
-            "paycodes-rate-limit",
-            RATE_LIMIT,
-            "invoices a minute that one address may ask for over HTTP, 0 for no limit",
-            opt_type="int",
-        )
-        self.add_option("paycodes-metrics-listen", "", "address:port for Prometheus metrics (default: none)")
+        for name, default, description in OPTIONS:
+            self.add_option(name, default, description, opt_type=option_type(default))
         self._topics: dict[str, Callable[[Any], None]] = {
             "invoice_payment": self._invoice_paid,
             "sendpay_success": self._outgoing_changed,

@@ -12,8 +12,7 @@ from ..errors import BadParameter
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Invoices a minute that one address may ask for unless the operator says otherwise.
-RATE_LIMIT = 60
+#: Invoices a minute that one address may ask for, at most.
 _RATE_MOST = 1_000_000
 
 
