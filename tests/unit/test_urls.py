@@ -63,6 +63,12 @@ def test_any_other_url_is_refused(url: str) -> None:
         check_endpoint_url(url)
 
 
+def test_url_that_comes_by_another_name_is_refused_by_that() -> None:
+    """The caller reads the name of the parameter that he gave."""
+    with pytest.raises(BadParameter, match=r"^webhook: give an http:// or https:// URL"):
+        check_endpoint_url("ftp://shop.example/paid", name="webhook")
+
+
 def test_password_is_not_repeated() -> None:
     """The refusal of a URL with a password does not show it."""
     with pytest.raises(BadParameter) as refused:

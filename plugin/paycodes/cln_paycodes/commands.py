@@ -17,6 +17,7 @@ from . import parameters as p
 from .chaining import then
 from .core import qr
 from .core.answers import endpoint_answer, event_answer, hold_answer, invoice_answer, paycode_answer
+from .core.events import EventType
 from .core.keys import FIRST_INDEX
 from .core.labels import Slot
 from .core.records import DeliveryStatus, Endpoint, Paycode
@@ -77,6 +78,15 @@ _OPTIONAL_PAYCODE = Parameter(name="paycode", kind=p.text)
 _ENDPOINT = Parameter(name="endpoint", kind=p.text, required=True)
 _START = Parameter(name="start", kind=p.whole)
 _LIMIT = Parameter(name="limit", kind=p.whole)
+
+
+def _webhook_url(name: str, value: Any) -> str:
+    """The URL as given, once it is known to be one that `webhook-add` takes."""
+    url = p.text(name, value)
+    check_endpoint_url(url, name=name)
+    return url
+
+
 _TERMS = (
     Parameter(name="description", kind=p.text),
     Parameter(name="user", kind=p.text),
@@ -87,7 +97,7 @@ _TERMS = (
     Parameter(name="issue", kind=p.one_of("eager", "lazy")),
     Parameter(name="hold", kind=p.flag),
     Parameter(name="max_pending", kind=p.whole),
-    Parameter(name="webhook", kind=p.text),
+    Parameter(name="webhook", kind=_webhook_url),
 )
 
 # --- paycodes ---
@@ -118,8 +128,6 @@ def _apply_terms(terms: Terms, given: dict[str, Any]) -> Terms:
 def paycode_create(
     services: Services, label: str, root_key: bytes | None = None, webhook: str | None = None, **given: Any
 ) -> Answer:
-    if webhook is not None:
-        check_endpoint_url(webhook)
     terms = _apply_terms(Terms(label=label, description=given.pop("description", label)), given)
     paycode, created = services.registry.create(terms, root_key=root_key)
     answer = {**_paycode_answer(services, paycode), "created": created}
@@ -139,8 +147,6 @@ def _webhook_of(services: Services, paycode: Paycode, url: str) -> Answer | None
 
 @_command("paycode-update", Pool.NODE, _PAYCODE, *_TERMS, Parameter(name="label", kind=p.text))
 def paycode_update(services: Services, paycode: str, webhook: str | None = None, **given: Any) -> Answer:
-    if webhook is not None:
-        check_endpoint_url(webhook)
     updated = services.registry.update(paycode, lambda terms: _apply_terms(terms, given))
     services.offers.keep(updated)
     answer = _paycode_answer(services, updated)
@@ -398,7 +404,7 @@ _STATUSES = {
     "listoutbox",
     Pool.QUICK,
     Parameter(name="status", kind=p.one_of(*_STATUSES)),
-    Parameter(name="type", kind=p.text),
+    Parameter(name="type", kind=p.one_of(*map(str, EventType))),
     _START,
     _LIMIT,
 )

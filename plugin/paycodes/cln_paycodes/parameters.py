@@ -49,16 +49,17 @@ def bind(parameters: Sequence[Parameter], given: Any) -> dict[str, Any]:
         values = {parameter.name: value for parameter, value in zip(parameters, given, strict=False)}
     else:
         raise BadParameter("give parameters as a JSON array or object")
+    known = [parameter.name for parameter in parameters]
+    for name in values:
+        if name not in known:
+            raise BadParameter(f"{str(name)[:40]}: unknown parameter; known are {', '.join(known) or 'none'}")
     arguments = {}
     for parameter in parameters:
-        value = values.pop(parameter.name, None)
+        value = values.get(parameter.name)
         if value is not None:
             arguments[parameter.name] = parameter.kind(parameter.name, value)
         elif parameter.required:
             raise BadParameter(f"{parameter.name}: this parameter is missing")
-    if values:
-        known = ", ".join(parameter.name for parameter in parameters) or "none"
-        raise BadParameter(f"{str(next(iter(values)))[:40]}: unknown parameter; known are {known}")
     return arguments
 
 
@@ -110,7 +111,9 @@ def msat(name: str, value: Any) -> int:
     if isinstance(value, str) and (match := _AMOUNT.fullmatch(value.strip())):
         value = int(match[1]) * _UNIT_MSAT[match[2]]
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= SUPPLY_MSAT:
-        raise BadParameter(f"{name}: give a whole number of msat, at most the 21 million bitcoin there can be")
+        raise BadParameter(
+            f"{name}: give a whole number of msat, or with a unit (21sat), at most the 21 million bitcoin there can be"
+        )
     return value
 
 

@@ -31,28 +31,29 @@ _KINDS = {
 }
 
 
-def check_endpoint_url(url: str) -> str:
+def check_endpoint_url(url: str, *, name: str = "url") -> str:
     """The URL as it may be seen: without the credentials that one of NATS may have (`credentials_of`).
 
-    BadParameter, which never repeats the URL, unless it is one of http, https, nats or tls with a host.
+    BadParameter, which begins with `name` and never repeats the URL, unless it is one of http, https, nats or tls with
+    a host.
     """
-    check_text("url", url, most_chars=URL_CHARS)
+    check_text(name, url, most_chars=URL_CHARS)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise BadParameter("url: it cannot be parsed; give http:// or https://, a host, and a path") from None
+        raise BadParameter(f"{name}: it cannot be parsed; give http:// or https://, a host, and a path") from None
     if parts.scheme not in _KINDS:
-        raise BadParameter("url: give an http:// or https:// URL, or nats:// or tls:// for a JetStream")
+        raise BadParameter(f"{name}: give an http:// or https:// URL, or nats:// or tls:// for a JetStream")
     if not parts.hostname or " " in url or port == 0:
-        raise BadParameter("url: a host is missing or wrong; give for example https://shop.example/paid")
+        raise BadParameter(f"{name}: a host is missing or wrong; give for example https://shop.example/paid")
     if parts.fragment:
-        raise BadParameter("url: leave out the part after #, it is never sent")
+        raise BadParameter(f"{name}: leave out the part after #, it is never sent")
     if _KINDS[parts.scheme] is EndpointKind.NATS:
-        _check_subject(parts)
+        _check_subject(parts, name)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     if "@" in parts.netloc:
-        raise BadParameter("url: leave out user and password; the receiver knows us by the signature")
+        raise BadParameter(f"{name}: leave out user and password; the receiver knows us by the signature")
     return url
 
 
@@ -71,12 +72,12 @@ def subject_of(public_url: str) -> str:
     return urlsplit(public_url).path.strip("/") or DEFAULT_SUBJECT
 
 
-def _check_subject(parts: SplitResult) -> None:
+def _check_subject(parts: SplitResult, name: str) -> None:
     if parts.query:
-        raise BadParameter("url: a NATS URL takes no part after ?")
+        raise BadParameter(f"{name}: a NATS URL takes no part after ?")
     subject = parts.path.strip("/")
     if subject and not _SUBJECT.fullmatch(subject):
         raise BadParameter(
-            "url: the path is the subject's first part, letters, digits, - and _ between dots, for example"
+            f"{name}: the path is the subject's first part, letters, digits, - and _ between dots, for example"
             " nats://stream.example:4222/shop.paycodes"
         )
