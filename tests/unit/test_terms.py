@@ -105,8 +105,18 @@ def test_upper_limit_below_the_lower_is_refused() -> None:
 
 
 def test_one_amount_alone_can_be_asked_for() -> None:
-    """Lower and upper limit may be the same."""
-    assert replace(COFFEE, min_msat=1000, max_msat=1000).highest_msat == 1000
+    """Lower and upper limit may be the same, and people read that one amount."""
+    fixed = replace(COFFEE, min_msat=1000, max_msat=1000)
+
+    assert fixed.highest_msat == 1000
+    assert fixed.amounts == "1000"
+    assert replace(fixed, max_msat=2000).amounts == "1000 to 2000"
+
+
+def test_code_without_comments_says_so() -> None:
+    """People do not read of at most 0 characters."""
+    assert replace(COFFEE, comment_chars=0).comments == "none"
+    assert replace(COFFEE, comment_chars=7).comments == "at most 7 characters"
 
 
 def test_without_an_upper_limit_the_supply_is_the_limit() -> None:

@@ -143,6 +143,7 @@ def test_time_out_has_its_code(books: Books) -> None:
 
     assert isinstance(error, WaitTimeout)
     assert error.code == 2000
+    assert f"{FIRST.label} is not paid yet" in str(error)
     assert books.waiters._waiting == {}
     books.change(FIRST, S.PAID)
 

@@ -95,6 +95,16 @@ class Terms:
         """The largest amount an invoice may ask for."""
         return SUPPLY_MSAT if self.max_msat is None else self.max_msat
 
+    @property
+    def amounts(self) -> str:
+        """The amounts that an invoice may ask for, for people."""
+        return str(self.min_msat) if self.min_msat == self.max_msat else f"{self.min_msat} to {self.highest_msat}"
+
+    @property
+    def comments(self) -> str:
+        """The comments that an invoice may carry, for people."""
+        return f"at most {self.comment_chars} characters" if self.comment_chars else "none"
+
 
 def check_text(name: str, value: str, *, most_chars: int | None = None, newlines: bool = False) -> None:
     """Text that can be stored, logged and shown without surprises; else BadParameter."""

@@ -386,11 +386,9 @@ def _require_terms(paycode: Paycode, request: Request) -> None:
     if paycode.status is PaycodeStatus.DISABLED:
         raise PaycodeDisabled(f"paycode {terms.label!r} is disabled: paycode-enable turns it on again")
     if not terms.min_msat <= request.amount_msat <= terms.highest_msat:
-        raise AmountOutOfRange(
-            f"amount_msat: paycode {terms.label!r} takes {terms.min_msat} to {terms.highest_msat} msat"
-        )
+        raise AmountOutOfRange(f"amount_msat: paycode {terms.label!r} takes {terms.amounts} msat")
     if len(request.comment or "") > terms.comment_chars:
-        raise CommentTooLong(f"comment: paycode {terms.label!r} takes at most {terms.comment_chars} characters")
+        raise CommentTooLong(f"comment: paycode {terms.label!r} takes {terms.comments}")
     if terms.max_pending is not None and pending >= terms.max_pending:
         raise TooManyUnpaid(
             f"paycode {terms.label!r} has {pending} unpaid invoices, its limit: try again when some are paid or expired"

@@ -26,7 +26,7 @@ ACK_TIMEOUT_S = 15
 
 _NO_TLS = "the server does not want TLS"
 
-INSTALL = "NATS endpoints need the package nats-py: pip install cln-paycodes[nats], then restart the plugin"
+INSTALL = "NATS endpoints need the package nats-py: pip install it where the plugin runs, then restart the plugin"
 
 
 def is_available() -> bool:

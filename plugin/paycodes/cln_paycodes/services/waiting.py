@@ -47,7 +47,7 @@ class Waiters:
         if invoice is not None:
             self.changed(invoice)
         if timeout_s is not None and not future.done():
-            self._timer.after(timeout_s, lambda: self._time_out(slot, future))
+            self._timer.after(timeout_s, lambda: self._time_out(slot, until, future))
         return future
 
     def awaited(self) -> frozenset[Slot]:
@@ -65,7 +65,7 @@ class Waiters:
             if still:
                 self._waiting[invoice.slot] = still
 
-    def _time_out(self, slot: Slot, future: Future[Invoice]) -> None:
+    def _time_out(self, slot: Slot, until: InvoiceStatus, future: Future[Invoice]) -> None:
         with self._lock:
             left = [entry for entry in self._waiting.get(slot, []) if entry[1] is not future]
             if left:
@@ -73,7 +73,7 @@ class Waiters:
             else:
                 self._waiting.pop(slot, None)
             if not future.done():
-                future.set_exception(WaitTimeout(f"{slot.label} is not there yet: the timeout has passed"))
+                future.set_exception(WaitTimeout(f"the timeout has passed, and {slot.label} is not {until} yet"))
 
     def close(self) -> None:
         """Answer everyone who still waits: the plugin is stopping."""

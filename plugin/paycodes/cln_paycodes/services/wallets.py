@@ -121,9 +121,9 @@ def reason(error: PaycodesError, paycode: Paycode | None) -> str:
     if isinstance(error, PaycodeDisabled):
         return "this code does not take payments at the moment"
     if isinstance(error, AmountOutOfRange) and paycode is not None:
-        return f"amount: give {paycode.terms.min_msat} to {paycode.terms.highest_msat} millisatoshi"
+        return f"amount: give {paycode.terms.amounts} millisatoshi"
     if isinstance(error, CommentTooLong) and paycode is not None:
-        return f"comment: at most {paycode.terms.comment_chars} characters"
+        return f"comment: this code takes {paycode.terms.comments}"
     if isinstance(error, TooManyUnpaid):
         return "too many invoices of this code are waiting for payment: try again later"
     if isinstance(error, NodeRefused | NodeUnknown):
