@@ -75,6 +75,25 @@ def test_entry_inside_lightningd_gives_its_manifest(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_wrong_option_is_unusual_in_the_log_of_the_node(tmp_path: Path) -> None:
+    """What an operator has to look at stands out among the lines that only inform."""
+    manifest = _manifest(_run(tmp_path, stdin=GETMANIFEST, inside_lightningd=True))
+    options = {option["name"]: option["default"] for option in manifest["options"]}
+    configuration = {"lightning-dir": str(tmp_path), "rpc-file": "lightning-rpc", "startup": True, "network": "regtest"}
+    init = {
+        "jsonrpc": "2.0",
+        "id": "cln:init#2",
+        "method": "init",
+        "params": {"options": {**options, "paycodes-listen": "nonsense"}, "configuration": configuration},
+    }
+
+    done = _run(tmp_path, stdin=f"{GETMANIFEST}{json.dumps(init)}\n\n", inside_lightningd=True)
+
+    said = map(json.loads, filter(None, done.stdout.split("\n\n")))
+    logged = [message["params"] for message in said if message.get("method") == "log"]
+    assert [line["level"] for line in logged if "not working: paycodes-listen: give" in line["message"]] == ["unusual"]
+
+
 @pytest.fixture
 def bare_entry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plugin's folder, copied to where no virtual environment is near."""

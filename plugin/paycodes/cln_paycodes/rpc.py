@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pyln.client import Plugin
-from pyln.client.plugin import Request
+from pyln.client.plugin import PluginLogHandler, Request
 
 from . import crash, parameters
 from .app import Pools, Services, Settings
@@ -76,9 +76,11 @@ class PlainFormatter(logging.Formatter):
 class PaycodesPlugin(Plugin):  # type: ignore[misc]  # pyln has no types
     def __init__(self) -> None:
         super().__init__(dynamic=True)
-        # Plain records: pyln's formatter pads a logger's name in front of each line.
+        # Plain records: pyln's formatter pads a logger's name in front of each line, and its warnings only inform.
         for handler in logging.getLogger().handlers:
             handler.setFormatter(PlainFormatter())
+            if isinstance(handler, PluginLogHandler):
+                handler.levels[logging.WARNING] = "unusual"
         logging.getLogger("cln_paycodes").setLevel(logging.INFO)
         self._outlet = Outlet(self._write)
         self._pools = Pools()
