@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -180,6 +181,20 @@ def test_node_that_is_away_is_unknown(tmp_path: Path) -> None:
     """Its socket is not there, or nobody listens on it."""
     with closing(Lightningd(str(tmp_path / "nothing"))) as node, pytest.raises(NodeUnknown, match="failed"):
         walk(node)
+
+
+def test_process_without_a_free_descriptor_is_unknown(opened: Open) -> None:
+    """As at every other call; the next walk, once there is one again, is whole."""
+    node = opened(listed)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(NodeUnknown, match="Too many open files"):
+            walk(node)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert walk(node) == list(map(invoice_of, ENTRIES))
 
 
 def test_plugin_that_stops_waits_for_no_page(tmp_path: Path) -> None:

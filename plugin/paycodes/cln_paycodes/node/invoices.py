@@ -27,14 +27,9 @@ class InvoiceWalk:
         """Raises NodeUnknown when the node is away."""
         self._timeout_s = timeout_s
         self._frames = Frames()
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            timeout = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-            connect(self._sock, socket_path)
+            self._sock = _connected(socket_path, timeout_s)
         except OSError as e:
-            self._sock.close()
             raise _failed(e) from e
 
     def pages(self, *, index: str, start: int, last: int, limit: int) -> Iterator[tuple[list[NodeInvoice], int]]:
@@ -94,6 +89,19 @@ class InvoiceWalk:
     def close(self) -> None:
         """By the thread that walked."""
         self._sock.close()
+
+
+def _connected(socket_path: str, timeout_s: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        timeout = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        connect(sock, socket_path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _failed(error: Exception) -> NodeUnknown:
