@@ -113,6 +113,12 @@ def test_one_amount_alone_can_be_asked_for() -> None:
     assert replace(fixed, max_msat=2000).amounts == "1000 to 2000"
 
 
+def test_differing_terms_are_named() -> None:
+    """Who asks for a code that exists learns which terms are in the way."""
+    assert COFFEE.differing(replace(COFFEE, min_msat=7, hold=True)) == ["min_msat", "hold"]
+    assert COFFEE.differing(replace(COFFEE)) == []
+
+
 def test_code_without_comments_says_so() -> None:
     """People do not read of at most 0 characters."""
     assert replace(COFFEE, comment_chars=0).comments == "none"

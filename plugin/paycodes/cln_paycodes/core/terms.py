@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
 from ..errors import BadParameter
@@ -89,6 +89,10 @@ class Terms:
         _check_range("comment_chars", self.comment_chars, 0, COMMENT_CHARS_MAX)
         if self.max_pending is not None:
             _check_range("max_pending", self.max_pending, 1, PENDING_MAX)
+
+    def differing(self, other: Terms) -> list[str]:
+        """The names of the terms that are not the same."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
     @property
     def highest_msat(self) -> int:

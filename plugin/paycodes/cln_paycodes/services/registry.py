@@ -137,10 +137,10 @@ class Registry:
             return self.find(root.paycode_id), True
 
     def _same(self, existing: Paycode, terms: Terms, root_key: bytes | None) -> Paycode:
-        if existing.terms != terms:
+        if other := existing.terms.differing(terms):
             raise LabelTaken(
-                f"label {terms.label!r} is taken by a paycode with other terms: change that one with"
-                " paycode-update, or choose another label"
+                f"label {terms.label!r} is taken by a paycode with other terms ({', '.join(other)}): change that one"
+                " with paycode-update, or choose another label"
             )
         if root_key is not None and RootKey(root_key).paycode_id != existing.paycode_id:
             raise LabelTaken(f"label {terms.label!r} is taken by a paycode with another root key")
