@@ -157,7 +157,7 @@ def test_others_who_want_to_write_are_let_in(bench: Bench, monkeypatch: pytest.M
 
         return works
 
-    monkeypatch.setattr(bench.books, "events_of", while_others_come(bench.books.events_of))
+    monkeypatch.setattr(bench.books, "adopt", while_others_come(bench.books.adopt))
     monkeypatch.setattr(bench.books, "carry_out", while_others_come(bench.books.carry_out))
     with bench.findings:
         bench.adopt(1, 2, 3)

@@ -16,7 +16,6 @@ import contextlib
 import itertools
 import json
 import socket
-import struct
 import threading
 import time
 from concurrent.futures import Future
@@ -26,15 +25,13 @@ from typing import Any
 
 from ..core.framing import Frames
 from ..errors import NodeRefused, NodeUnknown
-from .wire import connect, request
+from .wire import LOST, failed, open_socket, request, result_of, too_late
 
 #: Seconds that a node which reads nothing may hold up a sender.
 _SEND_TIMEOUT_S = 10
 
 #: Seconds between two looks for calls whose time is up and for which no thread waits.
 _LOOK_S = 1
-
-_LOST = "the connection to the node was lost before it answered: ask it again"
 
 
 @dataclass(slots=True)
@@ -45,16 +42,15 @@ class _Call:
     future: Future[Any] = field(default_factory=Future)
 
     def answer(self, answer: dict[str, Any]) -> None:
-        if "error" in answer:
-            error = answer["error"]
-            refused = NodeRefused(self.method, error.get("code", -1), str(error.get("message", "")))
-            self.future.set_exception(refused)
+        try:
+            result = result_of(self.method, answer)
+        except NodeRefused as e:
+            self.future.set_exception(e)
         else:
-            self.future.set_result(answer.get("result"))
+            self.future.set_result(result)
 
     def time_out(self) -> None:
-        message = f"the node did not answer {self.method} within {self.timeout_s:g} s: ask it again"
-        self.future.set_exception(NodeUnknown(message))
+        self.future.set_exception(too_late(self.method, self.timeout_s))
 
     def is_late(self, now: float) -> bool:
         return self.timeout_s is not None and now - self.began > self.timeout_s
@@ -107,7 +103,7 @@ class Connection:
         try:
             sock = self._sock or self._connect()
         except OSError as e:
-            error = NodeUnknown(f"the node's socket failed on {method} ({e}): ask it again")
+            error = failed(method, e)
             error.__cause__ = e
             return error, self._drop()
         self._pending[call_id] = call
@@ -118,11 +114,8 @@ class Connection:
         return None, []
 
     def _connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = open_socket(self._path, send_timeout_s=_SEND_TIMEOUT_S, receive_timeout_s=_LOOK_S)
         try:
-            connect(sock, self._path)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _LOOK_S, 0))
             if self._batching:
                 sock.sendall(request("cln-paycodes:batching", "batching", {"enable": True}))
         except OSError:
@@ -187,7 +180,7 @@ class Connection:
 def _lose(calls: list[_Call]) -> None:
     """Not under the lock: those who waited may call again at once."""
     for call in calls:
-        call.future.set_exception(NodeUnknown(_LOST))
+        call.future.set_exception(NodeUnknown(LOST))
 
 
 def _receive(sock: socket.socket) -> bytes | None:

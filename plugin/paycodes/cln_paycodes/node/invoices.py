@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 from ..core.framing import Frames
 from ..core.records import NodeInvoice
-from ..errors import NodeRefused, NodeUnknown
-from .wire import connect, request
+from ..errors import NodeUnknown
+from .wire import LOST, failed, open_socket, request, result_of, too_late
 
 _METHOD = "listinvoices"
 
@@ -28,9 +27,9 @@ class InvoiceWalk:
         self._timeout_s = timeout_s
         self._frames = Frames()
         try:
-            self._sock = _connected(socket_path, timeout_s)
+            self._sock = open_socket(socket_path, send_timeout_s=timeout_s, receive_timeout_s=timeout_s)
         except OSError as e:
-            raise _failed(e) from e
+            raise failed(_METHOD, e) from e
 
     def pages(self, *, index: str, start: int, last: int, limit: int) -> Iterator[tuple[list[NodeInvoice], int]]:
         """Each page from `start` to `last`, and how far it reaches; NodeRefused, or NodeUnknown when none came in time.
@@ -53,30 +52,25 @@ class InvoiceWalk:
         try:
             self._sock.sendall(asked)
         except OSError as e:
-            raise _failed(e) from e
+            raise failed(_METHOD, e) from e
 
     def _page(self) -> list[NodeInvoice]:
         while not (answers := self._frames.of(self._receive())):
             pass
         try:
-            answer = json.loads(answers[0])
-            error = answer.get("error")
-            if error is None:
-                return [invoice_of(entry) for entry in answer["result"]["invoices"]]
-            refused = NodeRefused(_METHOD, error.get("code", -1), str(error.get("message", "")))
+            return [invoice_of(entry) for entry in result_of(_METHOD, json.loads(answers[0]))["invoices"]]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-            raise _failed(e) from e
-        raise refused
+            raise failed(_METHOD, e) from e
 
     def _receive(self) -> bytes:
         try:
             chunk = self._sock.recv(1 << 18)
         except BlockingIOError as e:
-            raise NodeUnknown(f"the node did not answer {_METHOD} within {self._timeout_s:g} s: ask it again") from e
+            raise too_late(_METHOD, self._timeout_s) from e
         except OSError as e:
-            raise _failed(e) from e
+            raise failed(_METHOD, e) from e
         if not chunk:
-            raise NodeUnknown("the connection to the node was lost before it answered: ask it again")
+            raise NodeUnknown(LOST)
         return chunk
 
     def interrupt(self) -> None:
@@ -89,23 +83,6 @@ class InvoiceWalk:
     def close(self) -> None:
         """By the thread that walked."""
         self._sock.close()
-
-
-def _connected(socket_path: str, timeout_s: float) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        timeout = struct.pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-        connect(sock, socket_path)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _failed(error: Exception) -> NodeUnknown:
-    return NodeUnknown(f"the node's socket failed on {_METHOD} ({error}): ask it again")
 
 
 def _place(entry: NodeInvoice, index: str) -> int:

@@ -182,7 +182,7 @@ class Books:
             if row is not None:
                 invoices.forget(tx, finding.slot)
             found = columns_of(finding.slot, fact, now=now)
-            made = self.adopt(tx, [found], self.events_of([found]))
+            made = self.adopt(tx, [found])
             if made:
                 tx.after_commit(self._told)
             return bool(made)
@@ -201,17 +201,15 @@ class Books:
         tx.after_commit(lambda: self._changed(after))
         return after
 
-    def events_of(self, found: list[Columns]) -> list[Columns]:
-        return [event for row in found if (event := event_of(row, self.node_id)) is not None]
-
-    def adopt(self, tx: Transaction, found: list[Columns], events: list[Columns]) -> int:
+    def adopt(self, tx: Transaction, found: list[Columns]) -> int:
         """Take over invoices of ours that have no row, with their events; how many of these are new: the caller sees to
         it that they are told.
         """
         found_invoices.insert(tx, found)
         tx.after_commit(partial(self._wake, found))
         tx.after_commit(partial(self._opened, open_hashes_of(found)))
-        return outbox.add_rows(tx, events)
+        events = (event_of(row, self.node_id) for row in found)
+        return outbox.add_rows(tx, [event for event in events if event is not None])
 
     def tell(self) -> None:
         """There are new events on disk."""

@@ -282,7 +282,7 @@ class Findings:
         """
         try:
             with tx.part():
-                return self._books.adopt(tx, new, self._books.events_of(new)), []
+                return self._books.adopt(tx, new), []
         except Rejected as e:
             if len(new) == 1:
                 slot = slot_of(new[0])
