@@ -34,6 +34,8 @@ class Parts:
     payment_secret: str | None
     #: Blocks beyond ``min_final_cltv_expiry``.
     cltv_extra: int
+    #: What each onion tells beyond what its HTLC brings, as if someone on the way took it.
+    skimmed_msat: int = 0
 
     def send(self, payer: DaemonNode, merchant_id: str, timeout_s: float) -> list[Answer]:
         """What became of each part, once all have ended."""
@@ -46,7 +48,7 @@ class Parts:
         channels = payer.call("listpeerchannels", merchant_id)["channels"]
         requests = []
         for amount in self.amounts:
-            payload = onion.final_payload(amount, expiry, secret, total)
+            payload = onion.final_payload(amount + self.skimmed_msat, expiry, secret, total)
             made = payer.call(
                 "createonion",
                 hops=[{"pubkey": merchant_id, "payload": payload.hex()}],

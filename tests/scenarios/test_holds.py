@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from network import Network, Node, PaymentFailed
 from network.daemon import poll_until
+from network.daemon_node import DaemonNode
+from network.interface import SPARE_BLOCKS
+from network.sent_parts import Parts
 from pyln.client import RpcError
 from receiving import Receiver
 from recording import code_of
@@ -46,6 +49,11 @@ def status_of(node: Node, invoice: dict[str, Any]) -> str:
 def events_of(node: Node, invoice: dict[str, Any]) -> list[dict[str, Any]]:
     events = node.call("listoutbox", limit=1000)["events"]
     return [event for event in events if event["data"].get("payment_hash") == invoice["payment_hash"]]
+
+
+def htlcs_of(node: Node, invoice: dict[str, Any]) -> int:
+    channels = node.call("listpeerchannels")["channels"]
+    return sum(htlc["payment_hash"] == invoice["payment_hash"] for channel in channels for htlc in channel["htlcs"])
 
 
 def failures(answer: dict[str, Any]) -> list[str]:
@@ -147,6 +155,28 @@ def test_hold_survives_a_restart_of_the_node(network: Network) -> None:
     assert [status_of(merchant, invoice) for invoice in invoices] == ["paid", "canceled"]
 
 
+def test_node_lives_though_a_held_payment_had_more_parts_than_it_needs(network: Network) -> None:
+    """After a restart they come in any order: only those that the payment needs are held, and settled."""
+    merchant = network.merchant
+    invoice = held_invoice(merchant, "held")
+    small = network.send(invoice["bolt11"], [AMOUNT // 20] * 10, total_msat=AMOUNT)
+    poll_until(lambda: htlcs_of(merchant, invoice) == 10, 30.0, "the small parts do not arrive")
+    whole = network.send(invoice["bolt11"], [AMOUNT])
+    hold = wait_held(merchant, invoice)
+    ended = failures(small.result(60))
+    merchant.kill()
+    merchant.start()
+    wait_held(merchant, invoice)
+    pid = merchant.pid()
+    settled = merchant.call("hold-settle", invoice["payment_hash"])
+
+    assert (hold["amount_msat"], hold["parts"]) == (AMOUNT, 1)
+    assert ended == [UNKNOWN_DETAILS] * 10
+    assert settled["status"] == "paid"
+    assert failures(whole.result(60)) == []
+    assert merchant.pid() == pid
+
+
 def test_hold_that_nobody_answers_is_canceled_before_its_deadline(network: Network) -> None:
     """Blocks before the channel would have to be closed the payer gets it back, and settling is refused."""
     merchant = network.merchant
@@ -218,6 +248,19 @@ def test_parts_that_the_node_would_refuse_are_not_held(shared_network: Network, 
     assert differed == [[WRONG_TOTAL]] * 2
     assert listed == []
     assert payment.result(60)["payment_preimage"]
+
+
+def test_part_that_brings_less_than_its_onion_says_is_not_held(shared_network: Network, unique: str) -> None:
+    """The node would refuse it when it is let go, and what the operator has settled would never be paid."""
+    merchant, payer = shared_network.merchant, shared_network.payer
+    if not isinstance(payer, DaemonNode):
+        pytest.skip("the stand-in for the node has nobody on the way")
+    invoice = held_invoice(merchant, unique)
+    skimmed = Parts(invoice["bolt11"], [AMOUNT], AMOUNT, None, SPARE_BLOCKS, skimmed_msat=1)
+    ended = skimmed.send(payer, merchant.call("getinfo")["id"], 60)
+
+    assert failures({"parts": ended}) == [WRONG_TOTAL]
+    assert merchant.call("listholds", invoice["payment_hash"])["holds"] == []
 
 
 def test_listholds_shows_what_is_to_be_decided(shared_network: Network, unique: str) -> None:

@@ -240,6 +240,7 @@ class Shop:
             total_msat=total_msat,
             payment_secret="",
             has_metadata=False,
+            is_skimmed=False,
         )
         self.ask(key)
         return key

@@ -86,7 +86,16 @@ class Counter:
         self.desk.stop()
         self.shop.plugin.close()
 
-    def offer(self, row: Invoice, number: int, amount_msat: int = AMOUNT, *, secret: str | None = None) -> None:
+    def offer(
+        self,
+        row: Invoice,
+        number: int,
+        amount_msat: int = AMOUNT,
+        *,
+        secret: str | None = None,
+        skimmed_msat: int = 0,
+        skimmed_blocks: int = 0,
+    ) -> None:
         """The hook's call for one part of a payment, which is in the node's channel from then on."""
         keys = self.shop.root.invoice(row.index)
         htlc = Htlc(
@@ -98,6 +107,7 @@ class Counter:
             total_msat=AMOUNT,
             payment_secret=secret or payment_secret_of(keys.preimage).hex(),
             has_metadata=False,
+            is_skimmed=bool(skimmed_msat or skimmed_blocks),
         )
         self.node.htlcs[htlc.key] = htlc
         params = {
@@ -109,7 +119,12 @@ class Counter:
                 "cltv_expiry": htlc.cltv_expiry,
                 "cltv_expiry_relative": htlc.blocks_left,
             },
-            "onion": {"payment_secret": htlc.payment_secret, "total_msat": htlc.total_msat},
+            "onion": {
+                "payment_secret": htlc.payment_secret,
+                "total_msat": htlc.total_msat,
+                "forward_msat": htlc.amount_msat + skimmed_msat,
+                "outgoing_cltv_value": htlc.cltv_expiry + skimmed_blocks,
+            },
         }
         self.desk.take(params, lambda said: self.answers.append((htlc.key, said["result"])))
 
@@ -165,11 +180,12 @@ def test_part_takes_the_place_of_one_that_failed_meanwhile(counter: Counter) -> 
     assert counter.results(3) == ["continue"] * 3
 
 
-def test_part_with_a_wrong_secret_does_not_count(counter: Counter) -> None:
-    """The node refuses it; the honest payment that follows goes on."""
+@pytest.mark.parametrize("wrong", [{"secret": "00" * 32}, {"skimmed_msat": 1}, {"skimmed_blocks": 1}], ids=str)
+def test_part_that_the_node_refuses_does_not_count(counter: Counter, wrong: dict[str, Any]) -> None:
+    """Its secret is wrong, or someone on the way took from it; the honest payment that follows goes on."""
     counter.offer(counter.rows[0], 1)
     counter.results(1)
-    counter.offer(counter.rows[1], 2, secret="00" * 32)
+    counter.offer(counter.rows[1], 2, **wrong)
     counter.results(2)
     counter.offer(counter.rows[1], 3)
 

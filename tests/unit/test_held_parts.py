@@ -103,6 +103,25 @@ def test_part_beyond_a_held_payment_goes_back(shop: Shop) -> None:
     assert len(shop.hold().parts) == 1
 
 
+@pytest.mark.parametrize(
+    ("amounts", "ends"),
+    [
+        ([1, AMOUNT], [UNKNOWN_DETAILS, "held"]),
+        ([HALF, 10_000, AMOUNT], [UNKNOWN_DETAILS, UNKNOWN_DETAILS, "held"]),
+        ([HALF, 5_000, HALF], ["held", UNKNOWN_DETAILS, "held"]),
+        ([AMOUNT - 1, AMOUNT - 1], ["held", "held"]),
+    ],
+)
+def test_part_without_which_a_payment_is_complete_is_not_held(shop: Shop, amounts: list[int], ends: list[str]) -> None:
+    """Let go to the node in another order, it would come while the node settles the others, and end it."""
+    for number, amount_msat in enumerate(amounts):
+        shop.offer(number, amount_msat)
+
+    assert shop.ends() == ends
+    assert len(shop.hold().parts) == ends.count("held")
+    assert shop.hold().amount_msat == sum(a for a, end in zip(amounts, ends, strict=True) if end == "held")
+
+
 def test_part_that_is_too_near_its_expiry_goes_back(shop: Shop) -> None:
     """There is no time for anyone to decide; the others wait for one that is as good."""
     shop.offer(1, HALF)

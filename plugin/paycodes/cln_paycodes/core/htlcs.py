@@ -39,6 +39,8 @@ class Htlc:
     payment_secret: str
     #: lightningd refuses an HTLC that carries payment_metadata
     has_metadata: bool
+    #: and one that brings less, or expires sooner, than its onion says: someone on the way took from it
+    is_skimmed: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +81,8 @@ def read_htlc(params: Mapping[str, Any]) -> Htlc:
         total_msat=int(onion["total_msat"]),
         payment_secret=str(onion["payment_secret"]),
         has_metadata="payment_metadata" in onion,
+        is_skimmed=int(htlc["amount_msat"]) < int(onion["forward_msat"])
+        or int(htlc["cltv_expiry"]) < int(onion["outgoing_cltv_value"]),
     )
 
 
@@ -90,6 +94,7 @@ def is_payable(htlc: Htlc, *, amount_msat: int, payment_secret: str, final_cltv_
         amount_msat <= htlc.total_msat <= MOST_TIMES * amount_msat
         and htlc.blocks_left >= final_cltv_blocks
         and not htlc.has_metadata
+        and not htlc.is_skimmed
         and hmac.compare_digest(htlc.payment_secret, payment_secret)
     )
 

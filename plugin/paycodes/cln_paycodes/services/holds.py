@@ -128,10 +128,21 @@ class Holds:
         if len({other.htlc.total_msat for other in kept.parts.values()}) > 1:
             self._give_back(row.payment_hash, final_incorrect_amount)
         elif kept.amount_msat >= htlc.total_msat:
+            self._give_back_surplus(kept, htlc.total_msat)
             self._accept(row, kept)
         elif len(kept.parts) == 1:
             self._timer.after(INCOMPLETE_S, partial(self._submit, self._time_out, row.payment_hash, kept))
         return None
+
+    def _give_back_surplus(self, kept: _Kept, total_msat: int) -> None:
+        """Keep only parts of which each is needed, as the node may get them in any order after its restart: one that
+        comes while it settles a complete payment ends lightningd.
+        """
+        for key, part in sorted(kept.parts.items(), key=lambda item: item[1].htlc.amount_msat):
+            if kept.amount_msat - part.htlc.amount_msat < total_msat:
+                return
+            del kept.parts[key]
+            part.answer(self._unexpected(part.htlc))
 
     def _accept(self, row: Invoice, kept: _Kept) -> None:
         """All parts are here: told to the operator, in one transaction with the state."""
