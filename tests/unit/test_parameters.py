@@ -110,6 +110,8 @@ GOOD: list[tuple[Kind, Any, Any]] = [
     (p.msat, "21000msat", 21_000),
     (p.msat, "21sat", 21_000),
     (p.msat, "1btc", 100_000_000_000),
+    (p.msat, "0.0005btc", 50_000_000),
+    (p.msat, "1.00000000001btc", 100_000_000_001),
     (p.msat, " 5msat ", 5),
     (p.msat, SUPPLY_MSAT, SUPPLY_MSAT),
     (p.msat, "21000000btc", SUPPLY_MSAT),
@@ -142,7 +144,10 @@ BAD: list[tuple[Any, Sequence[Any]]] = [
     (p.seconds, [-1, True, "soon", "", math.nan, math.inf, "inf", "nan", 365 * 24 * 3600 + 1, 10**400, [], {}]),
     (
         p.msat,
-        [-1, 1.0, True, "", "21k", "1.5sat", "-1sat", "1 sat", SUPPLY_MSAT + 1, "21000001btc", "9" * 20, "9" * 30, []],
+        [
+            *(-1, 1.0, True, "", "21k", "1.5sat", "-1sat", "1 sat", SUPPLY_MSAT + 1, "21000001btc", "9" * 20, "9" * 30),
+            *(".5btc", "1.btc", "0.5", "1.000000000001btc", "21000000.1btc", "-0.1btc", []),
+        ],
     ),
     (p.flag, [0, 1, "yes", "1", "", [], {}]),
     (p.hash_hex, ["", "ab" * 31, "ab" * 33, "zz" * 32, "ab" * 32 + "\n", 7, []]),

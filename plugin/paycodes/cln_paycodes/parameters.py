@@ -18,8 +18,9 @@ from .errors import BadParameter
 #: Turns a JSON value into the handler's argument, or raises BadParameter.
 Kind = Callable[[str, Any], Any]
 
-_AMOUNT = re.compile(r"([0-9]{1,20})(msat|sat|btc)?", re.ASCII)
-_UNIT_MSAT = {None: 1, "msat": 1, "sat": 1000, "btc": 100_000_000_000}
+_AMOUNT = re.compile(r"([0-9]{1,20})(msat|sat|btc)?|([0-9]{1,8})\.([0-9]{1,11})btc", re.ASCII)
+_BTC_DECIMALS = 11
+_UNIT_MSAT = {None: 1, "msat": 1, "sat": 1000, "btc": 10**_BTC_DECIMALS}
 _HASH = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 #: The largest whole number that fits everywhere it may go (SQLite, CLN's u64).
@@ -107,9 +108,10 @@ def seconds(name: str, value: Any) -> float:
 
 
 def msat(name: str, value: Any) -> int:
-    """Millisatoshi: a whole number, or with one of the units msat, sat, btc."""
+    """Millisatoshi: a whole number, or with one of the units msat, sat, btc, which may have decimals."""
     if isinstance(value, str) and (match := _AMOUNT.fullmatch(value.strip())):
-        value = int(match[1]) * _UNIT_MSAT[match[2]]
+        whole, unit, btc, decimals = match.groups()
+        value = int(whole) * _UNIT_MSAT[unit] if btc is None else int(btc + decimals.ljust(_BTC_DECIMALS, "0"))
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= SUPPLY_MSAT:
         raise BadParameter(
             f"{name}: give a whole number of msat, or with a unit (21sat), at most the 21 million bitcoin there can be"
