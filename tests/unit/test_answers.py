@@ -158,6 +158,13 @@ def test_endpoint_shows_no_secret() -> None:
     }
 
 
+def test_endpoint_of_every_type_names_them() -> None:
+    """A reader of the list need not know what a missing `events` means."""
+    answer = endpoint_answer(replace(ENDPOINT, events=None), pending=0, exhausted=0)
+
+    assert answer["events"] == [event_type.value for event_type in EventType]
+
+
 def _delivery(**changes: Any) -> Delivery:
     return replace(
         Delivery(

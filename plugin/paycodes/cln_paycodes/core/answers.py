@@ -85,7 +85,7 @@ def endpoint_answer(endpoint: Endpoint, *, pending: int, exhausted: int) -> dict
         **_present(
             endpoint=endpoint.endpoint_id,
             url=endpoint.url,
-            events=None if endpoint.events is None else list(endpoint.events),
+            events=list(map(str, EventType if endpoint.events is None else endpoint.events)),
             paycode_id=endpoint.paycode_id,
             status=str(endpoint.status),
             pending=pending,
