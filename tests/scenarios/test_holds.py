@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -153,6 +155,26 @@ def test_hold_survives_a_restart_of_the_node(network: Network) -> None:
     assert [h | {"age": 0} for h in after] == [h | {"age": 0} for h in before]
     assert settled["payment_preimage"]
     assert [status_of(merchant, invoice) for invoice in invoices] == ["paid", "canceled"]
+
+
+def test_hold_survives_a_restart_before_the_plugin_of_the_first_run_has_ended(network: Network) -> None:
+    """It may still have the sidecar for a moment: the new one waits for it, and the node for the new one."""
+    merchant = network.merchant
+    invoice = held_invoice(merchant, "held")
+    payment = network.pay_in_background(invoice["bolt11"], parts=2)
+    wait_held(merchant, invoice)
+    merchant.kill()
+    with (merchant.network_dir / "paycodes.sqlite3.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ending = threading.Timer(1.5, fcntl.flock, (lock, fcntl.LOCK_UN))
+        ending.start()
+        merchant.start()
+        ending.join()
+    wait_held(merchant, invoice)
+    settled = merchant.call("hold-settle", invoice["payment_hash"])
+
+    assert settled["status"] == "paid"
+    assert payment.result(60)["payment_preimage"]
 
 
 def test_node_lives_though_a_held_payment_had_more_parts_than_it_needs(network: Network) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cln_paycodes.errors import SidecarUnavailable
+from cln_paycodes.store import database
 from cln_paycodes.store.database import Sidecar
 from cln_paycodes.store.schema import APPLICATION_ID, migrations
 from sqlite_utils import Database, Migrations
@@ -279,8 +280,8 @@ sys.stdin.read()
 """
 
 
-def test_second_process_is_refused_until_the_first_is_gone(path: Path) -> None:
-    """Two plugins never share a sidecar, and the death of the first gives it free."""
+def test_second_process_is_refused_until_the_first_is_gone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two plugins never share a sidecar; one that ends soon is waited for."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-c", HOLDING, str(path)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -289,10 +290,16 @@ def test_second_process_is_refused_until_the_first_is_gone(path: Path) -> None:
         assert first.stdout.readline() == b"open\n"
         before = path.read_bytes()
 
-        with pytest.raises(SidecarUnavailable, match=r"another process has the sidecar .*: stop it first"):
-            Sidecar(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "ENDING_S", 0)
+            with pytest.raises(SidecarUnavailable, match=r"another process has the sidecar .*: stop it first"):
+                Sidecar(path)
 
         assert path.read_bytes() == before
-        first.kill()
-        first.wait()
-    Sidecar(path).close()
+
+        def end_first(_: float) -> None:
+            first.kill()
+            first.wait()
+
+        monkeypatch.setattr(database.time, "sleep", end_first)
+        Sidecar(path).close()

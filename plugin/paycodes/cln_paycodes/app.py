@@ -231,12 +231,12 @@ class Services:
 
     def stop(self) -> None:
         """Bring what is under way to the disk and let go of the sidecar."""
+        self.waiters.close()  # or pages that wait for a payment keep the doors open
         self.doors.close()
         self.watcher.stop()
         self.desk.stop()
         self.looker.stop()
         self.actions.stop()
-        self.waiters.close()
         self.deliveries.stop()
         self.announcer.stop()
         self.pruner.stop()

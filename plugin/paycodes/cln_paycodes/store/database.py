@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from .schema import APPLICATION_ID, migrations
 _OLDEST_SQLITE = (3, 37, 0)
 
 _MIGRATIONS_TABLE = "_sqlite_migrations"
+
+#: Seconds that the process before this one has to end: its node died, and was started again at once. Held HTLCs that
+#: the node offers again meanwhile would be lost to a plugin that does not work yet.
+ENDING_S = 5.0
+
+#: Seconds between two looks whether it has.
+_LOOK_S = 0.05
 
 
 class Sidecar:
@@ -96,12 +104,16 @@ def _take_lock(path: Path) -> int:
         raise SidecarUnavailable(
             f"cannot use the sidecar path {path}: {e.strerror}; set paycodes-db to a file in a writable directory"
         ) from e
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        os.close(fd)
-        raise SidecarUnavailable(f"another process has the sidecar {path}: stop it first") from e
-    return fd
+    until = time.monotonic() + ENDING_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except OSError as e:
+            if time.monotonic() >= until:
+                os.close(fd)
+                raise SidecarUnavailable(f"another process has the sidecar {path}: stop it first") from e
+        time.sleep(_LOOK_S)
 
 
 def _refuse_foreign_file(path: Path) -> None:
