@@ -266,6 +266,30 @@ def test_node_from_an_older_backup_that_was_used_before_the_plugin_looked(networ
     assert issue(network)["index"] > 2
 
 
+def test_runs_go_on_from_where_an_older_node_stands(network: Network, tmp_path: Path) -> None:
+    """It is looked at once as a whole: what it deletes from then on is not taken for forgotten, and issued again."""
+    backup = NodeBackup(network, tmp_path)
+    create(network)
+    open_invoice = issue(network)
+    backup.take()
+    for number in range(10):
+        network.merchant.call("invoice", 1000, f"other/{number}", "before")
+    network.merchant.call("reconcile")
+    backup.restore()
+    full(network)
+    after = network.merchant.call("reconcile")
+    network.merchant.stop_plugin()
+    network.pay(open_invoice["bolt11"])
+    network.merchant.call("delinvoice", open_invoice["label"], "paid")
+    network.merchant.start_plugin()
+    report = full(network)
+
+    assert after["full"] is False
+    assert after["cursors"]["invoices.created"] == 1
+    assert (report["missing"], report["agree"]) == (0, False)
+    assert network.merchant.call("listinvoices")["invoices"] == []
+
+
 def test_node_from_before_a_code_was_made(network: Network, tmp_path: Path) -> None:
     """The definition is written to the node again, and its invoices are issued again."""
     backup = NodeBackup(network, tmp_path)

@@ -139,7 +139,7 @@ class Run:
         for reached in self._listing.judge(index, start, last):
             if last - begun > PAGE:
                 self._progress(reached - begun, last - begun)
-        self._reached[index] = max(self._reached[index], last)
+        self._reached[index] = last  # behind the cursor, where the node is an older backup of itself
         self._findings.flush()
         crash.point("reconcile:walked")
 
