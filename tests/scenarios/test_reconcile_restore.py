@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,55 @@ def test_sidecar_from_before_a_code_was_made(network: Network, tmp_path: Path) -
     assert [code["paycode_id"] for code in codes(network)] == [code["paycode_id"] for code in before]
     assert books(network) == {1: "issued"}
     assert issue(network)["index"] == 2
+
+
+@pytest.mark.parametrize("unlisted", [{"issue": "lazy"}, {"hold": True}], ids=["lazy", "held"])
+def test_indexes_that_the_node_never_listed_are_not_used_again(
+    network: Network, tmp_path: Path, unlisted: dict[str, Any]
+) -> None:
+    """The code was made eager since; neither a lost sidecar nor an older one takes what is not listed for free."""
+    create(network, **unlisted)
+    network.merchant.stop_plugin()
+    copy_sidecar(network, tmp_path / "backup")
+    network.merchant.start_plugin()
+    last = [issue(network)["index"] for _ in range(3)][-1]
+    time.sleep(1.1)  # the node's definition is the newer one, by its second
+    network.merchant.call("paycode-update", paycode="coffee", issue="eager", hold=False)
+    network.merchant.stop_plugin()
+    delete_sidecar(network)
+    network.merchant.start_plugin()
+    healed(network)
+    (after_loss,) = codes(network)
+    network.merchant.stop_plugin()
+    restore_sidecar(network, tmp_path / "backup")
+    network.merchant.start_plugin()
+    healed(network)
+    (with_older,) = codes(network)
+
+    assert after_loss["next_index"] > last
+    assert with_older["next_index"] > last
+    assert issue(network)["index"] == with_older["next_index"]
+
+
+def test_sidecar_from_before_a_name_changed_hands(network: Network, tmp_path: Path) -> None:
+    """Each code has the name that it has at the node, whichever of them comes first."""
+    for label, user in (("coffee", None), ("tea", "alice"), ("milk", None)):
+        network.merchant.call("paycode-create", label=label, description=label, **({"user": user} if user else {}))
+    network.merchant.stop_plugin()
+    copy_sidecar(network, tmp_path / "backup")
+    network.merchant.start_plugin()
+    time.sleep(1.1)  # the node's definitions are the newer ones, by their second
+    network.merchant.call("paycode-update", paycode="milk", label="cream")
+    network.merchant.call("paycode-update", paycode="tea", label="milk", user="bob")
+    network.merchant.call("paycode-update", paycode="coffee", label="tea", user="alice")
+    before = codes(network)
+    network.merchant.stop_plugin()
+    restore_sidecar(network, tmp_path / "backup")
+    network.merchant.start_plugin()
+    report = healed(network)
+
+    assert codes(network) == before
+    assert report["problems"] == []
 
 
 # --- a node from an older backup: devnode keeps everything in one file ---

@@ -43,6 +43,7 @@ def definition_of(label: str, **changes: Any) -> PaycodeDefinition:
         "status": PaycodeStatus.ACTIVE,
         "sealed_root": None,
         "reserved_index": 1,
+        "listed_from": 1,
         "created_at": NOW,
         "updated_at": NOW,
     }

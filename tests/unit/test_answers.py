@@ -40,6 +40,7 @@ PAYCODE = Paycode(
     sealed_root="c2VjcmV0",
     next_index=3,
     reserved_index=101,
+    listed_from=1,
     issued=2,
     paid=1,
     received_msat=21_000,
@@ -295,7 +296,8 @@ def test_event_of_an_outgoing_payment(sent: bool, event_type: str) -> None:
 
 def test_no_answer_shows_how_a_row_is_kept() -> None:
     """Fields of the books alone stay there: the idempotency key, the sealed key, the bound of indexes."""
-    kept = {"sealed_root", "reserved_index", "mirrored", "number", "sequence", "moved_at", "idempotency_key"}
+    kept = {"sealed_root", "reserved_index", "listed_from", "mirrored", "number"}
+    kept |= {"sequence", "moved_at", "idempotency_key"}
 
     shown = {**paycode_answer(PAYCODE), **invoice_answer(PAID)}
 

@@ -61,6 +61,7 @@ paycodes = st.builds(
     sealed_root=st.none() | st.text("abcdef+/=", max_size=80),
     next_index=st.integers(1, 2**62),
     reserved_index=st.integers(1, 2**62),
+    listed_from=st.integers(1, 2**62),
     issued=st.integers(0, 100),
     paid=st.integers(0, 100),
     received_msat=amounts,
@@ -138,6 +139,7 @@ def test_samples_are_read() -> None:
     endpoint = decode_endpoint(ENDPOINT_ID, json.dumps(SAMPLE_ENDPOINT))
 
     assert (paycode.paycode_id, paycode.number, paycode.reserved_index) == (PAYCODE_ID, 3, 101)
+    assert paycode.listed_from == 1
     assert asdict(paycode.terms)["label"] == "coffee"
     assert (endpoint.url, endpoint.events) == ("https://shop.example/paid", ("invoice.paid",))
 

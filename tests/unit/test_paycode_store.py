@@ -28,6 +28,7 @@ FULL = definition_of(
     status=PaycodeStatus.DISABLED,
     sealed_root="c2VhbGVk",
     reserved_index=101,
+    listed_from=1,
     updated_at=NOW + 1,
 )
 

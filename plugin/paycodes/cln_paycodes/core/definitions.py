@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import BadParameter
 from .json_text import compact
+from .keys import FIRST_INDEX
 from .records import Endpoint, EndpointStatus, Paycode
 from .terms import Issue, PaycodeStatus, Terms
 
@@ -30,6 +31,7 @@ class PaycodeDefinition:
     status: PaycodeStatus
     sealed_root: str | None
     reserved_index: int
+    listed_from: int
     created_at: int
     updated_at: int
 
@@ -51,6 +53,7 @@ def encode_paycode(paycode: Paycode) -> str:
         status=str(paycode.status),
         sealed_root=paycode.sealed_root,
         reserved_index=paycode.reserved_index,
+        listed_from=paycode.listed_from,
         created_at=paycode.created_at,
         updated_at=paycode.updated_at,
     )
@@ -77,6 +80,7 @@ def decode_paycode(paycode_id: str, text: str) -> PaycodeDefinition:
             status=PaycodeStatus(fields["status"]),
             sealed_root=fields["sealed_root"],
             reserved_index=fields["reserved_index"],
+            listed_from=fields.get("listed_from", FIRST_INDEX),
             created_at=fields["created_at"],
             updated_at=fields["updated_at"],
         )
@@ -168,7 +172,7 @@ def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
 _VALID: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("label", "description", "issue", "status", "url"), _is_text),
     **dict.fromkeys(("user", "sealed_root", "paycode", "sealed_credentials"), _or_none(_is_text)),
-    **dict.fromkeys(("min_msat", "expiry", "comment_chars", "reserved_index"), _is_number),
+    **dict.fromkeys(("min_msat", "expiry", "comment_chars", "reserved_index", "listed_from"), _is_number),
     **dict.fromkeys(("since", "created_at", "updated_at", "old_secrets_until"), _is_number),
     **dict.fromkeys(("number", "max_msat", "max_pending"), _or_none(_is_number)),
     "hold": lambda value: isinstance(value, bool),

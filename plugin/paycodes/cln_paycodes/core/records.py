@@ -27,6 +27,8 @@ class Paycode:
     next_index: int
     #: indexes below this may be handed out: the bound is in the node's datastore before they are
     reserved_index: int
+    #: indexes below this may have been handed out with terms under which the node does not list the invoice
+    listed_from: int
     #: invoices ever issued, those paid, and what came in with them
     issued: int
     paid: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..core.definitions import PaycodeDefinition
@@ -21,6 +22,10 @@ _SUFFIX_CHARS = 8
 WINDOW = 10_000
 
 _UNSEEN = "unseen/"
+
+
+#: Definitions at the node, by paycode_id.
+Definitions = Mapping[str, PaycodeDefinition]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,14 +56,15 @@ def _note_unseen(tx: Sql, paycode_id: str, terms: Terms, *, first: int, below: i
     cursors.put_fact(tx, _UNSEEN + paycode_id, value)
 
 
-def take_over(tx: Sql, definition: PaycodeDefinition, *, now: int) -> str | None:
+def take_over(tx: Sql, definition: PaycodeDefinition, *, every: Definitions, now: int) -> str | None:
     """Bring one code of the sidecar up to its definition at the node, where that is the newer one.
 
-    Either side may come from an older backup than the other. A name that another code has here is changed: then what
-    to tell a person about it.
+    Either side may come from an older backup than the other. A name that another code has here, and keeps in `every`
+    definition at the node, is changed: then what to tell a person about it.
     """
-    definition, renamed = _with_free_names(tx, definition)
-    here = paycodes.by_id(tx, definition.paycode_id)
+    here, renamed = paycodes.by_id(tx, definition.paycode_id), None
+    if here is None or here.updated_at < definition.updated_at:
+        definition, renamed = _with_free_names(tx, definition, every)
     first = FIRST_INDEX if here is None else here.next_index
     if here is None or here.reserved_index < definition.reserved_index:
         _note_unseen(tx, definition.paycode_id, definition.terms, first=first, below=definition.reserved_index, now=now)
@@ -70,6 +76,8 @@ def take_over(tx: Sql, definition: PaycodeDefinition, *, now: int) -> str | None
         paycodes.raise_next_index(tx, definition.paycode_id, definition.reserved_index)
         paycodes.mark_mirrored(tx, definition.paycode_id, definition.reserved_index)
         cursors.put_fact(tx, rebuild_fact(definition.paycode_id), "wanted")
+    if here.listed_from < definition.listed_from:
+        paycodes.set_listed_from(tx, definition.paycode_id, definition.listed_from)
     if here.updated_at < definition.updated_at:
         paycodes.set_terms(tx, definition.paycode_id, definition.terms, now=definition.updated_at)
         paycodes.set_status(tx, definition.paycode_id, definition.status, now=definition.updated_at)
@@ -79,9 +87,15 @@ def take_over(tx: Sql, definition: PaycodeDefinition, *, now: int) -> str | None
     return renamed
 
 
-def _with_free_names(tx: Sql, definition: PaycodeDefinition) -> tuple[PaycodeDefinition, str | None]:
+def _with_free_names(
+    tx: Sql, definition: PaycodeDefinition, every: Definitions
+) -> tuple[PaycodeDefinition, str | None]:
     """Label and user are unique here; two histories of one node, joined by a backup, may both have used a name."""
     terms, paycode_id = definition.terms, definition.paycode_id
+    for holder in _holders(tx, terms):
+        newer = every.get(holder.paycode_id)
+        if holder.paycode_id != paycode_id and newer is not None and holder.updated_at < newer.updated_at:
+            paycodes.release_names(tx, holder.paycode_id)  # its turn is still to come
     labeled = paycodes.by_label(tx, terms.label)
     owner = None if terms.user is None else paycodes.by_user(tx, terms.user)
     label, user = terms.label, terms.user
@@ -94,6 +108,12 @@ def _with_free_names(tx: Sql, definition: PaycodeDefinition) -> tuple[PaycodeDef
     changed = replace(definition, terms=replace(terms, label=label, user=user))
     told = f"paycode {paycode_id} is now labeled {label!r}: another one has its label {terms.label!r} or its user"
     return changed, told
+
+
+def _holders(tx: Sql, terms: Terms) -> list[Paycode]:
+    """The codes that have this label and this user here."""
+    found = [paycodes.by_label(tx, terms.label), None if terms.user is None else paycodes.by_user(tx, terms.user)]
+    return [paycode for paycode in found if paycode is not None]
 
 
 def skip_block(tx: Sql, paycode: Paycode, *, now: int) -> None:
@@ -114,7 +134,7 @@ def settle_rebuilt(tx: Sql, paycode: Paycode, *, exact: bool) -> None:
     """
     behind_last = invoices.last_index(tx, paycode.paycode_id) + 1
     if exact and is_listed(paycode.terms) and behind_last <= paycode.reserved_index:
-        paycodes.set_next_index(tx, paycode.paycode_id, behind_last)
+        paycodes.set_next_index(tx, paycode.paycode_id, max(behind_last, paycode.listed_from))
     cursors.drop_fact(tx, rebuild_fact(paycode.paycode_id))
 
 

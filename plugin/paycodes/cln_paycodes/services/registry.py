@@ -20,7 +20,7 @@ from ..core.definitions import (
     decode_paycode,
     encode_paycode,
 )
-from ..core.keys import InvoiceKeys, RootKey, ScalarOutOfRange
+from ..core.keys import FIRST_INDEX, InvoiceKeys, RootKey, ScalarOutOfRange
 from ..core.records import Paycode
 from ..core.seal import NONCE_BYTES, Seal, SealBroken
 from ..core.terms import PaycodeStatus, Terms
@@ -127,6 +127,7 @@ class Registry:
                 status=PaycodeStatus.ACTIVE,
                 sealed_root=sealed,
                 reserved_index=first,
+                listed_from=FIRST_INDEX,
                 created_at=now,
                 updated_at=now,
             )
@@ -192,7 +193,7 @@ class Registry:
                 raise LabelTaken(f"label {terms.label!r} is taken: choose another")
             self._require_user_free(terms, paycode.paycode_id)
             now = self._clock()
-            self._store.write(lambda tx: paycodes.set_terms(tx, paycode.paycode_id, terms, now=now))
+            self._store.write(partial(_set_terms, paycode_id=paycode.paycode_id, terms=terms, now=now))
             return self._mirror(self.find(paycode.paycode_id))
 
     def set_status(self, selector: str, status: PaycodeStatus) -> Paycode:
@@ -290,8 +291,9 @@ class Registry:
         """
         with self._lock:
             definitions, problems, at_node = self._definitions_of_node()
+            every = {definition.paycode_id: definition for definition in definitions}
             for definition in definitions:
-                renamed = self._store.write(partial(take_over, definition=definition, now=self._clock()))
+                renamed = self._store.write(partial(take_over, definition=definition, every=every, now=self._clock()))
                 if renamed is not None:
                     problems.append(renamed)
             for paycode in self.every():
@@ -335,6 +337,14 @@ class Registry:
         if root.paycode_id != paycode_id:
             raise SealBroken(f"the key of paycode {paycode_id} belongs to another node's secret")
         return root
+
+
+def _set_terms(tx: Sql, paycode_id: str, terms: Terms, now: int) -> None:
+    before = paycodes.by_id(tx, paycode_id)
+    assert before is not None  # codes are never deleted
+    paycodes.set_terms(tx, paycode_id, terms, now=now)
+    if is_listed(terms) and not is_listed(before.terms):
+        paycodes.set_listed_from(tx, paycode_id, before.next_index)
 
 
 def find(sql: Sql, selector: str) -> Paycode:

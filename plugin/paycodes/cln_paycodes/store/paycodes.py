@@ -12,16 +12,16 @@ from .store import Sql
 
 _COLUMNS = (
     "paycode_id, number, label, description, user, min_msat, max_msat, expiry, comment_chars, issue, hold,"
-    " max_pending, status, sealed_root, next_index, reserved_index, issued, paid, received_msat, pending, mirrored,"
-    " created_at, updated_at"
+    " max_pending, status, sealed_root, next_index, reserved_index, listed_from, issued, paid, received_msat, pending,"
+    " mirrored, created_at, updated_at"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM paycodes"
 
 
 def _record(row: tuple[Any, ...]) -> Paycode:
     (paycode_id, number, label, description, user, min_msat, max_msat, expiry, comment_chars, issue, hold,
-     max_pending, status, sealed_root, next_index, reserved_index, issued, paid, received_msat, pending, mirrored,
-     created_at, updated_at) = row  # fmt: skip
+     max_pending, status, sealed_root, next_index, reserved_index, listed_from, issued, paid, received_msat, pending,
+     mirrored, created_at, updated_at) = row  # fmt: skip
     return Paycode(
         paycode_id=paycode_id,
         number=number,
@@ -30,6 +30,7 @@ def _record(row: tuple[Any, ...]) -> Paycode:
         sealed_root=sealed_root,
         next_index=next_index,
         reserved_index=reserved_index,
+        listed_from=listed_from,
         issued=issued,
         paid=paid,
         received_msat=received_msat,
@@ -109,8 +110,8 @@ def insert(sql: Sql, definition: PaycodeDefinition, *, next_index: int, mirrored
     terms = definition.terms
     sql.execute(
         "INSERT INTO paycodes (paycode_id, number, label, description, user, min_msat, max_msat, expiry,"
-        " comment_chars, issue, hold, max_pending, status, sealed_root, next_index, reserved_index, mirrored,"
-        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " comment_chars, issue, hold, max_pending, status, sealed_root, next_index, reserved_index, listed_from,"
+        " mirrored, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             definition.paycode_id,
             definition.number,
@@ -128,6 +129,7 @@ def insert(sql: Sql, definition: PaycodeDefinition, *, next_index: int, mirrored
             definition.sealed_root,
             next_index,
             definition.reserved_index,
+            definition.listed_from,
             mirrored,
             definition.created_at,
             definition.updated_at,
@@ -183,6 +185,20 @@ def raise_next_index(sql: Sql, paycode_id: str, at_least: int) -> None:
         "UPDATE paycodes SET next_index = ? WHERE paycode_id = ? AND next_index < ?",
         (at_least, paycode_id, at_least),
     )
+
+
+def set_listed_from(sql: Sql, paycode_id: str, at_least: int) -> None:
+    """Indexes below `at_least` may have been handed out unlisted: none of them is handed out any more."""
+    sql.execute(
+        "UPDATE paycodes SET listed_from = max(listed_from, ?1), next_index = max(next_index, ?1)"
+        " WHERE paycode_id = ?2",
+        (at_least, paycode_id),
+    )
+
+
+def release_names(sql: Sql, paycode_id: str) -> None:
+    """A code that is about to get others gives its label and user free."""
+    sql.execute("UPDATE OR IGNORE paycodes SET label = paycode_id, user = NULL WHERE paycode_id = ?", (paycode_id,))
 
 
 def set_next_index(sql: Sql, paycode_id: str, next_index: int) -> None:

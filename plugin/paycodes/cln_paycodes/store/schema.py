@@ -216,6 +216,11 @@ def m006_desk(db: Database) -> None:
     )
 
 
+@migrations()
+def m007_listed_from(db: Database) -> None:
+    _run(db, "ALTER TABLE paycodes ADD COLUMN listed_from INTEGER NOT NULL DEFAULT 1")
+
+
 def _run(db: Database, script: str) -> None:
     """Statements one by one: sqlite3's `executescript` would commit the migration's transaction first."""
     for statement in script.split(";"):
