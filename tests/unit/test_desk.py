@@ -13,6 +13,7 @@ from cln_paycodes.core.keys import payment_secret_of
 from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import Invoice
 from cln_paycodes.errors import SidecarUnavailable
+from cln_paycodes.services import desk
 from cln_paycodes.services.desk import Desk
 from cln_paycodes.services.registration import Registration
 from cln_paycodes.store import invoices
@@ -208,6 +209,32 @@ def test_desk_goes_on_after_an_error(counter: Counter, monkeypatch: pytest.Monke
     counter.offer(counter.rows[3], 4)
 
     assert counter.results(4) == ["continue"] * 4
+
+
+def test_part_that_was_left_to_the_node_counts(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sidecar could not be read when it came: the node may have taken it, and is not to see a second payment."""
+    counter.offer(counter.rows[0], 1)
+    counter.results(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(counter.shop.plugin.store, "read", _refuse)
+        counter.offer(counter.rows[1], 2)
+        counter.results(2)
+    counter.offer(counter.rows[1], 3)
+
+    assert counter.results(3) == ["continue", "continue", "fail"]
+
+
+def test_parts_that_are_tried_out_are_not_remembered_for_ever(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has an invoice may send them by the million, and none costs him anything."""
+    monkeypatch.setattr(desk, "MOST_OFFERED", 10)
+    for number in range(30):
+        counter.offer(counter.rows[0], number, secret="00" * 32)
+    counter.results(30)
+    (payment,) = counter.desk._payments.values()
+
+    assert len(payment.offered) == 10
 
 
 def test_row_that_makes_no_sense_stops_no_other_part(counter: Counter) -> None:

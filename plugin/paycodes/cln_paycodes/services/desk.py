@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -53,6 +54,10 @@ _S = InvoiceStatus
 #: Parts that are looked up together.
 MOST_TOGETHER = 64
 
+#: Parts of one payment that are remembered once they were handed over: more are not under way at a time, and whoever
+#: tries them out by the million costs no memory. BOLT 2 has up to 483 in a channel.
+MOST_OFFERED = 2000
+
 #: Seconds that the node may take to settle a payment of its own to itself.
 SELF_PAYMENT_S = 10.0
 
@@ -60,13 +65,13 @@ SELF_PAYMENT_S = 10.0
 class _Payment:
     """What the desk knows of the HTLCs of one payment hash."""
 
-    __slots__ = ("known", "let_msat", "lock", "paid_by_self_at", "told", "total_msat", "undecided")
+    __slots__ = ("known", "let_msat", "lock", "offered", "paid_by_self_at", "told", "total_msat")
 
     def __init__(self) -> None:
         #: one part at a time is decided
         self.lock = threading.Lock()
-        #: parts that the hook has handed over and that were not let through
-        self.undecided: set[Key] = set()
+        #: parts that the hook has handed over lately
+        self.offered: deque[Key] = deque(maxlen=MOST_OFFERED)
         #: amounts of the parts that were let through
         self.let_msat: dict[Key, int] = {}
         #: what the payer says those are together, the least of it
@@ -84,12 +89,13 @@ class _Payment:
         return at is not None and time.monotonic() - at < SELF_PAYMENT_S
 
     def let(self, htlc: Htlc) -> None:
-        self.undecided.discard(htlc.key)
         self.let_msat[htlc.key] = htlc.amount_msat
         self.total_msat = min(htlc.total_msat, self.total_msat or htlc.total_msat)
 
-    def replace_let(self, let_msat: dict[Key, int]) -> None:
-        self.let_msat = {key: amount for key, amount in let_msat.items() if key not in self.undecided}
+    def replace_let(self, at_node: dict[Key, int]) -> None:
+        """What the node has was let through, unless this process was asked for it and has not done so."""
+        others = set(self.offered) - self.let_msat.keys()
+        self.let_msat = {key: amount for key, amount in at_node.items() if key not in others}
         if not self.let_msat:
             self.total_msat = None
 
@@ -143,7 +149,7 @@ class Desk:
             return
         htlc = read_htlc(params)
         payment = self._payments.setdefault(htlc.payment_hash, _Payment())
-        payment.undecided.add(htlc.key)
+        payment.offered.append(htlc.key)
         self._arrived.put((payment, Part(htlc, answer)))
 
     def start(self) -> None:
@@ -280,7 +286,8 @@ class Desk:
 
     def _look_back(self, payment: _Payment, htlc: Htlc) -> None:
         try:
-            payment.replace_let(self._let_before(htlc.payment_hash))
+            # Beside what was left to the node, here, while nobody could look back.
+            payment.replace_let(self._let_before(htlc.payment_hash) | payment.let_msat)
             payment.known = True
         except PaycodesError as e:
             log.warning("what was let through earlier is not known yet: %s", e)
