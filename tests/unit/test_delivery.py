@@ -199,22 +199,46 @@ def test_gone_endpoint_is_disabled_and_keeps_its_events(backend: Backend, open_s
     assert '"status":"active"' in backend.node.texts[("paycodes", "endpoint", endpoint.endpoint_id)]
 
 
+def fail_at(backend: Backend, endpoint: Endpoint, *moments: int) -> EndpointStatus:
+    """What the endpoint is after a failed attempt at each of the moments."""
+    attempts = sum(sent.attempts for sent in backend.deliveries_to(endpoint))
+    for number, moment in enumerate(moments, 1):
+        backend.set_clock(moment)
+        backend.wait_attempts(endpoint, attempts + number)
+    return backend.look(endpoint).status
+
+
 def test_endpoint_that_only_fails_for_five_days_is_disabled(backend: Backend, open_shop: Any) -> None:
-    """Not before, and never by a clock that jumped between two failures."""
-    shop = open_shop(lambda _: 500)
-    endpoint = backend.add(shop.url)
-    backend.make(1, 2, 3, 4, 5, 6)
+    """Not before; what it has not had stays."""
+    endpoint = backend.add(open_shop(lambda _: 500).url)
+    backend.make(*range(12))
     backend.wait_attempts(endpoint, TRIP)
-    backend.set_clock(NOW + 6 * DAY)
-    backend.wait_attempts(endpoint, TRIP + 1)
-    after_jump = backend.look(endpoint).status
-    backend.set_clock(NOW + 6 * DAY + 1000)
+    before = fail_at(backend, endpoint, *(NOW + days * DAY for days in range(1, 5)), NOW + 5 * DAY - 1000)
+    fail_at(backend, endpoint, NOW + 5 * DAY)
     eventually(lambda: backend.ended)
 
-    assert after_jump is EndpointStatus.FAILING
+    assert before is EndpointStatus.FAILING
     assert backend.look(endpoint).status is EndpointStatus.DISABLED
     assert len(backend.ended) == 1
     assert set(statuses(backend, endpoint)) == {DeliveryStatus.PENDING}
+
+
+@pytest.mark.parametrize("between", [(), (1000, 2000)], ids=["ahead", "back and ahead"])
+def test_time_in_which_nothing_was_tried_disables_nothing(
+    backend: Backend, open_shop: Any, between: tuple[int, ...]
+) -> None:
+    """A node that was off for days, or a clock that was wrong at its start, and a receiver that is not up yet."""
+    endpoint = backend.add(open_shop(lambda _: 500).url)
+    backend.make(*range(12))
+    backend.wait_attempts(endpoint, TRIP)
+    fail_at(backend, endpoint, NOW + 1000, NOW + 2000, NOW + 3000)
+    if between:
+        backend.set_clock(between[0])
+        eventually(lambda: backend.look(endpoint).last_failure_at == between[0])
+    later = fail_at(backend, endpoint, *between[1:], NOW + 6 * DAY, NOW + 6 * DAY + 1000)
+
+    assert later is EndpointStatus.FAILING
+    assert backend.look(endpoint).failing_since == NOW + 6 * DAY
 
 
 def test_clock_set_back_years_does_not_stop_delivery(backend: Backend, open_shop: Any) -> None:

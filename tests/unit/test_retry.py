@@ -13,8 +13,10 @@ from cln_paycodes.core.retry import (
     RETRY_AFTER_MAX_S,
     SLOW_DOWN_S,
     TRIP,
+    UNSEEN_S,
     Answer,
     Verdict,
+    failing_since,
     is_given_up,
     judge_attempt,
     resume_at,
@@ -118,3 +120,17 @@ def test_endpoint_is_given_up_after_five_days_of_failure(failures: int, age: int
 
     assert given_up == (failures >= DISABLE_FAILURES and age >= DISABLE_AFTER_S)
     assert DISABLE_AFTER_S == 5 * 24 * HOUR
+
+
+@given(ages=st.lists(st.integers(-(10**6), 10**6), min_size=1))
+def test_time_of_failure_is_made_of_failures_only(ages: list[int]) -> None:
+    """It never begins before a gap that no wait explains, nor after the failure itself."""
+    since, last = None, None
+    for at in (NOW + age for age in ages):
+        begun_anew = last is None or at - last > UNSEEN_S
+        since, last = failing_since(since, last_failure_at=last, now=at), at
+
+        assert since <= at
+        assert not begun_anew or since == at
+    assert max(DELAYS_S) * (1 + JITTER) < UNSEEN_S < DISABLE_AFTER_S
+    assert UNSEEN_S > RETRY_AFTER_MAX_S

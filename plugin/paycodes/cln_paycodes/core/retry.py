@@ -36,10 +36,13 @@ TRIP = 3
 PAUSE_S = 5
 PAUSE_MAX_S = 300
 
-#: Seconds of nothing but failure after which an endpoint is disabled, and the failures that must have been seen: a
-#: clock that jumps does not disable anything.
+#: Seconds of nothing but failure after which an endpoint is disabled, and the failures that must have been seen.
 DISABLE_AFTER_S = 5 * 24 * 3600
 DISABLE_FAILURES = 5
+
+#: Seconds between two failures, more than any wait, after which that time begins anew: the node was off, the clock
+#: jumped, or there was nothing to send.
+UNSEEN_S = 36 * 3600
 
 
 class Verdict(str, Enum):
@@ -95,6 +98,13 @@ def resume_at(*, failures: int, answer: Answer, now: int, chance: float) -> int:
     if failures >= TRIP:
         pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** min(failures - TRIP, 30)) * (1 + JITTER * chance)
     return now + int(max(pause_s, answer.asked_pause_s))
+
+
+def failing_since(before: int | None, *, last_failure_at: int | None, now: int) -> int:
+    """Since when an endpoint that fails at `now` has done nothing else; `before` as of its last failure."""
+    if before is None or last_failure_at is None or now - last_failure_at > UNSEEN_S:
+        return now
+    return min(before, now)  # a clock that went back takes it along
 
 
 def is_given_up(*, failures: int, failing_since: int, now: int) -> bool:

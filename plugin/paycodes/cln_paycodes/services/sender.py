@@ -18,7 +18,7 @@ from functools import partial
 from .. import crash
 from ..core.events import wire_body
 from ..core.records import Delivery, DeliveryStatus, Endpoint, EndpointStatus, OutboxEvent
-from ..core.retry import MOST_ATTEMPTS, TRIP, Answer, Verdict, is_given_up, judge_attempt, resume_at
+from ..core.retry import MOST_ATTEMPTS, TRIP, Answer, Verdict, failing_since, is_given_up, judge_attempt, resume_at
 from ..errors import PaycodesError, UnknownEndpoint, describe
 from ..store import endpoints, outbox
 from ..store.store import Store
@@ -179,6 +179,7 @@ class _Batch:
         self._publisher = publisher
         self._failures = endpoint.failures
         self._failing_since = endpoint.failing_since
+        self._last_failure_at = endpoint.last_failure_at
         self._done: list[outbox.Outcome] = []
         self._done_since = 0.0
         self._recording: Future[bool] | None = None
@@ -244,16 +245,17 @@ class _Batch:
         )
 
     def _failed(self, verdict: Verdict, answer: Answer, now: int) -> bool:
-        failures, failing_since = self._failures + 1, min(now, self._failing_since or now)
+        failures = self._failures + 1
+        since = failing_since(self._failing_since, last_failure_at=self._last_failure_at, now=now)
         until = resume_at(failures=failures, answer=answer, now=now, chance=self._around.chance())
         why = None
         if verdict is Verdict.GONE:
             why = "it answered 410: the receiver is gone for good"
-        elif is_given_up(failures=failures, failing_since=failing_since, now=now):
+        elif is_given_up(failures=failures, failing_since=since, now=now):
             why = "it has only failed for 5 days"
         self._await_recorded()
         recorded = self._submit(_Failure(error=answer.error or "", resume_at=until, disable=why is not None)).result()
-        self._failures, self._failing_since = failures, failing_since
+        self._failures, self._failing_since, self._last_failure_at = failures, since, now
         if recorded and why is not None:
             endpoint_id = self._endpoint.endpoint_id
             log.warning(
@@ -301,7 +303,14 @@ def _record(
         return False
     last = outcomes[-1]
     outbox.record_failed(tx, endpoint_id, last)
-    endpoints.record_failure(tx, endpoint_id, error=failure.error, now=last.at, resume_at=failure.resume_at)
+    endpoints.record_failure(
+        tx,
+        endpoint_id,
+        failing_since=failing_since(now_there.failing_since, last_failure_at=now_there.last_failure_at, now=last.at),
+        error=failure.error,
+        now=last.at,
+        resume_at=failure.resume_at,
+    )
     if failure.disable:
         endpoints.disable(tx, endpoint_id, now=last.at)
     return True

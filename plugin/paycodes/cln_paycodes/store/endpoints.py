@@ -108,13 +108,13 @@ def record_success(sql: Sql, endpoint_id: str, *, now: int) -> None:
     )
 
 
-def record_failure(sql: Sql, endpoint_id: str, *, error: str, now: int, resume_at: int) -> None:
-    """It failed once more; a clock that went back takes `failing_since` along."""
+def record_failure(sql: Sql, endpoint_id: str, *, failing_since: int, error: str, now: int, resume_at: int) -> None:
+    """It failed once more."""
     sql.execute(
-        "UPDATE endpoints SET failing_since = min(coalesce(failing_since, ?), ?), last_error = ?, last_failure_at = ?,"
+        "UPDATE endpoints SET failing_since = ?, last_error = ?, last_failure_at = ?,"
         " failures = failures + 1, resume_at = ?, status = iif(status = 'active', 'failing', status)"
         " WHERE endpoint_id = ?",
-        (now, now, error, now, resume_at, endpoint_id),
+        (failing_since, error, now, resume_at, endpoint_id),
     )
 
 
