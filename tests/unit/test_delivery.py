@@ -14,7 +14,7 @@ import pytest
 from backend import DEADLINE_S, Backend, eventually
 from cln_paycodes.core.records import DeliveryStatus, Endpoint, EndpointStatus
 from cln_paycodes.core.retry import DELAYS_S, MOST_ATTEMPTS, TRIP, Answer
-from cln_paycodes.errors import NotAcknowledged
+from cln_paycodes.errors import BadParameter, NotAcknowledged
 from cln_paycodes.services.endpoints import Change
 from cln_paycodes.store import outbox
 from samples import NOW, commit_levels
@@ -325,6 +325,18 @@ def test_new_url_gets_at_once_what_the_old_one_did_not_take(backend: Backend, op
     eventually(lambda: statuses(backend, endpoint) == [DeliveryStatus.DELIVERED] * 2)
 
     assert backend.look(endpoint).last_error is None
+
+
+@pytest.mark.parametrize("host", ["%SHOP%", "[v1.shop]", "☕.example"])
+def test_host_that_no_request_can_be_sent_to_is_refused(backend: Backend, host: str) -> None:
+    """When it is given, not when the first event is due."""
+    endpoint = backend.add("http://127.0.0.1:1/")
+    with pytest.raises(BadParameter, match=r"^url: "):
+        backend.add(f"http://{host}/paid")
+    with pytest.raises(BadParameter, match=r"^url: "):
+        backend.endpoints.update(endpoint.endpoint_id, Change(url=f"http://{host}/paid"))
+
+    assert backend.endpoints.every() == [endpoint]
 
 
 def test_attempt_that_ends_after_the_url_was_corrected(backend: Backend, open_shop: Any) -> None:

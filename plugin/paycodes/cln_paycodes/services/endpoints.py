@@ -22,6 +22,7 @@ from ..store import endpoints, outbox
 from ..store.store import Sql, Store
 from ..store.writer import Transaction
 from .jetstream import INSTALL, is_available
+from .webhook import check_host
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Endpoints:
 
         Without `from_sequence` it gets what becomes true from now on, with 0 everything that the outbox has.
         """
-        public_url = check_endpoint_url(url)
+        public_url = _checked(url)
         _require_known(events)
         shown_once = self._first_secret(public_url, secret)
         endpoint_id = f"ep_{self._randomness(8).hex()}"
@@ -175,7 +176,7 @@ class Endpoints:
     def _changed_fields(self, before: Endpoint, change: Change) -> tuple[dict[str, Any], str | None]:
         fields: dict[str, Any] = {}
         if change.url is not None:
-            fields["url"] = check_endpoint_url(change.url)
+            fields["url"] = _checked(change.url)
             fields["sealed_credentials"] = self._sealed_credentials(change.url, before.endpoint_id)
             if kind_of(fields["url"]) is not kind_of(before.url):
                 raise BadParameter("url: a webhook stays one, and so does a NATS endpoint: add another endpoint")
@@ -256,6 +257,14 @@ class Endpoints:
                 self._store.write(partial(_take_over, endpoint=endpoint))
         self._changed()
         return problems
+
+
+def _checked(url: str) -> str:
+    """The URL as it may be seen; BadParameter unless it can be sent to."""
+    public_url = check_endpoint_url(url)
+    if kind_of(public_url) is EndpointKind.WEBHOOK:
+        check_host(public_url)
+    return public_url
 
 
 def _credentials_record(endpoint_id: str) -> str:

@@ -18,6 +18,7 @@ from urllib3.util import parse_url
 
 from .. import __version__
 from ..core.retry import Answer
+from ..errors import BadParameter
 from .publisher import DEADLINE_S, Message
 from .timer import Timer
 
@@ -31,6 +32,14 @@ _BODY_BYTES = 4096
 _BODY_TIMEOUT_S = 2.0
 
 _USER_AGENT = f"cln-paycodes/{__version__}"
+
+
+def check_host(url: str) -> None:
+    """BadParameter when the host in an http:// or https:// URL is none that a request can be sent to."""
+    try:
+        parse_url(url)
+    except exceptions.LocationParseError:
+        raise BadParameter("url: its host is not a name or address; write one as the DNS has it") from None
 
 
 class WebhookPublisher:
