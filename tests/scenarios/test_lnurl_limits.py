@@ -301,6 +301,7 @@ def test_metrics_show_the_books_and_the_limits(kind: str, tmp_path: Path) -> Non
         text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
         assert 'paycodes_invoices{status="issued"} 1.0' in text
+        assert "# TYPE paycodes_outbox_events gauge" in text
         assert "paycodes_outbox_backlog 0.0" in text
         assert "paycodes_reconcile_agree 1.0" in text
         assert 'paycodes_http_refused_total{why="address"} 2.0' in text

@@ -29,7 +29,7 @@ class _Books(Collector):
         for status, count in info["invoices"].items():
             invoices.add_metric([status], count)
         yield invoices
-        yield CounterMetricFamily("paycodes_events", "Events in the outbox", info["outbox"]["events"])
+        yield _gauge("paycodes_outbox_events", "Events in the outbox", info["outbox"]["events"])
         yield _gauge("paycodes_outbox_backlog", "Deliveries not acknowledged yet", info["outbox"]["backlog"])
         yield _gauge("paycodes_outbox_oldest_seconds", "Age of the oldest of them", info["outbox"]["oldest_age"] or 0)
         yield _gauge("paycodes_warnings", "Things that getpaycodesinfo warns of", len(info["warnings"]))
