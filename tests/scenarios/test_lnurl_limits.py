@@ -243,6 +243,17 @@ def test_a_port_that_is_taken_stops_nothing_else(kind: str, tmp_path: Path) -> N
             assert shop.network.merchant.wait_for_log(f"paycodes-listen: cannot listen on {taken}")
 
 
+def test_an_address_that_is_none_stops_nothing_else(tmp_path: Path) -> None:
+    """A slip in an address is a warning that names its option, like a port that is taken."""
+    slip = "127.0..1:9000"
+    with opened_shop("devnode", tmp_path, paycodes_listen=slip, paycodes_metrics_listen=slip) as shop:
+        warnings = shop.call("getpaycodesinfo")["warnings"]
+
+        assert {f"{option}: cannot listen on {slip}" for option in ("paycodes-listen", "paycodes-metrics-listen")} <= {
+            ": ".join(warning.split(": ")[:2]) for warning in warnings
+        }
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopping_frees_the_port_even_with_a_page_open(kind: str, tmp_path: Path) -> None:
     """`plugin stop` ends open streams; the next start listens on the same port."""

@@ -65,6 +65,8 @@ class Doors:
             opened = opening(address)
         except OSError as e:
             self._warn(f"{option}: cannot listen on {address}: {e.strerror or e}; everything else goes on")
+        except UnicodeError:  # of a name that Python itself does not pass on to the resolver
+            self._warn(f"{option}: cannot listen on {address}: it is no host name; everything else goes on")
         except ImportError as e:
             self._warn(f"{option}: the Python module {e.name} is missing: pip install -r requirements.txt")
         else:
