@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cln_paycodes.errors import BadParameter
-from cln_paycodes.http.limits import Limits
+from cln_paycodes.http.limits import CONNECTIONS_PER_ADDRESS, Limits
 from cln_paycodes.http.settings import Address, HttpSettings, read_settings
 from starlette.requests import HTTPConnection
 
@@ -45,11 +45,29 @@ def address(peer: str, *forwarded: str, trust: str = "127.0.0.1,10.0.0.0/8,fd00:
         ("2001:db8:1:2:ffff::1", [], "2001:db8:1:2::/64"),
         ("fd00::1", ["2001:db8::1"], "2001:db8::/64"),
         ("fe80::1%eth0", [], "fe80::/64"),
+        ("::ffff:127.0.0.1", ["192.0.2.1, ::ffff:10.0.0.1"], "192.0.2.1"),
     ],
 )
 def test_whose_request_it_is(peer: str, forwarded: list[str], expected: str) -> None:
     """The last address that is no proxy of ours; an IPv6 network counts as one caller."""
     assert address(peer, *forwarded) == expected
+
+
+def test_proxy_may_be_named_as_a_socket_of_both_protocols_sees_it() -> None:
+    """An IPv4 address in IPv6 form."""
+    assert address("::ffff:127.0.0.1", "192.0.2.1", trust="::ffff:127.0.0.1") == "192.0.2.1"
+
+
+def test_an_ipv6_network_has_the_connections_of_one_caller() -> None:
+    """Whoever has a network of addresses cannot take them all; another network has its own."""
+    limits = Limits(settings())
+    taken = [limits.connect(f"2001:db8:1:2::{number:x}") for number in range(CONNECTIONS_PER_ADDRESS + 1)]
+    elsewhere = limits.connect("2001:db8:1:3::1")
+    limits.disconnect("2001:db8:1:2::1")
+
+    assert taken == [True] * CONNECTIONS_PER_ADDRESS + [False]
+    assert elsewhere
+    assert limits.connect("2001:db8:1:2::ffff")
 
 
 def test_without_a_limit_everyone_may() -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 #: Invoices that may be in the making, or wait for a thread, at a time.
 CALLBACKS_MOST = 64
-#: Connections of one address at a time, so that one alone cannot take them all.
+#: Connections of one caller at a time, so that one alone cannot take them all.
 CONNECTIONS_PER_ADDRESS = 128
 #: Live pages ("paid" within a second) at a time, in all and for one address.
 STREAMS_MOST = 256
@@ -56,18 +56,19 @@ class Limits:
         self.refused: Counter[str] = Counter()
 
     def connect(self, peer: str) -> bool:
-        """Count a connection; False when its address has too many. A named proxy, or no limit at all, knows none."""
-        free = self._settings.rate_limit == 0 or self._settings.trusts(peer)
-        if not free and self._connections[peer] >= CONNECTIONS_PER_ADDRESS:
+        """Count a connection; False when its caller has too many. A named proxy, or no limit at all, knows none."""
+        free, caller = self._settings.rate_limit == 0 or self._settings.trusts(peer), _caller(peer)
+        if not free and self._connections[caller] >= CONNECTIONS_PER_ADDRESS:
             self.refused["connections"] += 1
             return False
-        self._connections[peer] += 1
+        self._connections[caller] += 1
         return True
 
     def disconnect(self, peer: str) -> None:
-        self._connections[peer] -= 1
-        if not self._connections[peer]:
-            del self._connections[peer]
+        caller = _caller(peer)
+        self._connections[caller] -= 1
+        if not self._connections[caller]:
+            del self._connections[caller]
 
     def address(self, request: HTTPConnection) -> str:
         """Whose request it is; an IPv6 network of 64 bits counts as one."""

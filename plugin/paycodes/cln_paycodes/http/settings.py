@@ -43,7 +43,10 @@ class HttpSettings:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(ip.version == network.version and ip in network for network in self.trusted)
+        forms = [ip]
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            forms.append(ip.ipv4_mapped)  # so an IPv4 address looks to a socket of both protocols
+        return any(form.version == network.version and form in network for form in forms for network in self.trusted)
 
 
 def read_settings(options: Mapping[str, Any]) -> HttpSettings:
