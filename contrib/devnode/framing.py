@@ -64,5 +64,6 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def encode(value: Any) -> bytes:
-    """One message on the wire: lightningd ends each with an empty line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n\n"
+    """One message on the wire: lightningd ends each with an empty line, and passes on half of a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode(errors="backslashreplace") + b"\n\n"

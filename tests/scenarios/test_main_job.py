@@ -14,7 +14,7 @@ from coincurve import PublicKey
 from network import Network
 from network.daemon import poll_until
 from receiving import Receiver
-from recording import code_of, error_of
+from recording import code_of, connected, error_of
 
 METHODS = (
     "paycode-create",
@@ -335,6 +335,18 @@ def test_bad_input_gets_a_code_and_a_sentence_and_changes_nothing(
     assert "Traceback" not in str(error)
     assert "traceback" not in error
     assert state() == before
+
+
+@pytest.mark.parametrize("call", [r'"listpaycodes", "params": {"\ud800": 1}', r'"listpaycodes", "params": ["\ud800"]'])
+def test_text_that_is_no_unicode_ends_nothing(shared_network: Network, call: str) -> None:
+    """Half of a surrogate pair in a name or a value is refused like any mistake, and the plugin goes on."""
+    plugin = shared_network.merchant.plugin_pid()
+    with connected(shared_network.merchant) as (send, receive):
+        send('{"jsonrpc": "2.0", "id": "half", "method": ' + call + "}")
+        answer = next(receive)
+
+    assert answer["error"]["code"] == -32602
+    assert shared_network.merchant.plugin_pid() == plugin
 
 
 def test_unreachable_webhook_is_named_by_its_test(shared_network: Network) -> None:

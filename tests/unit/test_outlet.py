@@ -34,6 +34,14 @@ def test_message_is_written_at_once(outlet: Outlet, written: list[bytes]) -> Non
     assert "Käse".encode() in written[0]
 
 
+def test_half_of_a_surrogate_pair_leaves_as_it_came(outlet: Outlet, written: list[bytes]) -> None:
+    """As JSON's own escape: a caller may have put it into its id or into the name of a parameter."""
+    outlet.put({"id": "x", "error": {"message": "\ud800: unknown parameter"}})
+
+    assert _read(written) == [{"id": "x", "error": {"message": "\ud800: unknown parameter"}}]
+    assert rb"\ud800: unknown" in written[0]
+
+
 def test_messages_put_together_leave_in_one_piece(outlet: Outlet, written: list[bytes]) -> None:
     """In their order, at the end; what comes afterwards is written at once again."""
     with outlet.together():

@@ -20,7 +20,8 @@ class Outlet:
 
     def put(self, message: Mapping[str, Any]) -> None:
         """Written when this returns, or, inside `together`, at its end."""
-        framed = compact(message).encode() + END
+        # Half of a surrogate pair, which a caller may send as an escape, leaves as one: an answer has to leave.
+        framed = compact(message).encode(errors="backslashreplace") + END
         gathered: list[bytes] | None = getattr(self._thread, "gathered", None)
         if gathered is None:
             self._send(framed)
