@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import manifest as manifests
-from .errors import Code, InvalidParams, NodeAbort, RpcError
+from .errors import Code, InvalidParams, NodeAbort, RpcError, StartupError
 from .features import FEATURES, OFFER_FEATURES
 from .manifest import BadManifest, Manifest
 from .plugin import Message, OnProgress, PluginProcess
@@ -35,7 +35,7 @@ class Plugins:
         """Spawn, ask for the manifest, initialise.
 
         ``given`` holds the options for this plugin; None takes those of the node's command line that it
-        declares. Raises RpcError (-3), as ``plugin start`` does.
+        declares. Raises RpcError (-3), as ``plugin start`` does, and StartupError for an option of the command line.
         """
         plugin = PluginProcess(path, self._node.journal, self._on_notification)
         self.running.append(plugin)
@@ -96,7 +96,7 @@ class Plugins:
     def _with_options(self, manifest: Manifest, given: dict[str, list[Any]] | None) -> Manifest:
         if given is None:
             mine = {name: values for name, values in self._node.given_options.items() if name in manifest.options}
-            return dataclasses.replace(manifest, given=mine)
+            return _of_command_line(dataclasses.replace(manifest, given=mine))
         unknown = [name for name in given if name not in manifest.options]
         if unknown:
             raise BadManifest(f"unknown parameter {unknown[0]}")
@@ -226,3 +226,12 @@ class Plugins:
             if name == str(plugin.path) or str(plugin.path).endswith(os.sep + name):
                 return plugin
         raise InvalidParams(f"Could not find plugin {name}")
+
+
+def _of_command_line(manifest: Manifest) -> Manifest:
+    """Raises StartupError for an option of the wrong type: lightningd does not start with it."""
+    try:
+        manifests.option_values(manifest)
+    except BadManifest as error:
+        raise StartupError(str(error)) from error
+    return manifest

@@ -233,6 +233,18 @@ def test_unknown_option_keeps_the_node_from_starting(recorded: Recorded) -> None
     assert init["options"]["recorder-flag"] is True
 
 
+def test_option_of_the_wrong_type_keeps_the_node_from_starting(recorded: Recorded) -> None:
+    """The node looks before the plugin does, and says which one."""
+    node = recorded.node
+    node.stop()
+    with pytest.raises(StartFailed, match="'many' is not a number"):
+        node.start(recorder_number="many")
+    node.start(recorder_number=5)
+    init = recorded.wait_for("call", "init", count=2)[-1]
+
+    assert init["options"]["recorder-number"] == 5
+
+
 _ANSWER = """#!{python}
 import json, os, sys, time
 def answer(result):
