@@ -333,10 +333,21 @@ class Pools:
         self._pools = {
             name: ThreadPoolExecutor(size, thread_name_prefix=f"paycodes-{name}") for name, size in self.SIZES.items()
         }
+        self._stopped = False
+        for pool in self._pools.values():
+            pool.submit(int)  # its first thread
 
     def submit(self, pool: str, job: Any, *arguments: Any) -> None:
-        self._pools[pool].submit(job, *arguments)
+        """Raises RuntimeError when they are stopped. Where no more threads can be had, the job waits for one there is:
+        an HTLC that nobody decides costs its channel.
+        """
+        try:
+            self._pools[pool].submit(job, *arguments)
+        except RuntimeError:  # the executor has queued it before it starts a thread for it
+            if self._stopped:
+                raise
 
     def stop(self) -> None:
+        self._stopped = True
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
