@@ -319,6 +319,19 @@ def test_metrics_show_the_books_and_the_limits(kind: str, tmp_path: Path) -> Non
         assert shop.http.get("/metrics").status_code == 404
 
 
+def test_health_is_failing_when_the_sidecar_cannot_be_read(tmp_path: Path) -> None:
+    """With the status for it, not that of an unexpected error."""
+    with opened_shop("devnode", tmp_path) as shop:
+        before = shop.http.get("/healthz").status_code
+        for name in ("paycodes.sqlite3", "paycodes.sqlite3-wal"):
+            with (shop.network.merchant.network_dir / name).open("r+b") as opened:
+                opened.write(b"damaged" * 1000)
+        after = shop.http.get("/healthz")
+
+        assert before == 200
+        assert (after.status_code, after.json()) == (503, {"status": "failing"})
+
+
 def test_a_page_that_was_left_open_and_closed_harms_no_payment(shop: Shop, unique: str) -> None:
     """A payer looks, goes, and pays: the payment is told, and the next one too."""
     page = shop.create(unique)["url"]

@@ -17,7 +17,7 @@ from .core.keys import SEED_LABEL
 from .core.links import Links
 from .core.records import Invoice, Paycode
 from .core.seal import SEAL_LABEL, Seal
-from .errors import BadParameter
+from .errors import BadParameter, SidecarUnavailable
 from .http.doors import Doors
 from .http.settings import HttpSettings
 from .node.lightningd import Lightningd
@@ -263,7 +263,10 @@ class Services:
 
     def is_healthy(self) -> bool:
         """The sidecar answers, and the last look at the node came to its end."""
-        self.store.read(cursors.every)
+        try:
+            self.store.read(cursors.every)
+        except SidecarUnavailable:
+            return False
         return self.watcher.last_error is None
 
     def public_fields(self, paycode: Paycode) -> dict[str, Any]:
