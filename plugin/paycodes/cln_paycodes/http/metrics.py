@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..errors import PaycodesError, describe
 from .limits import Limits
 from .settings import Address
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a scraper may say nothing.
+_SILENCE_S = 10.0
 
 
 class _Books(Collector):
@@ -56,13 +67,58 @@ def _http(limits: Limits) -> Iterator[Metric]:
     yield refused
 
 
+class _Scrape(WSGIRequestHandler):
+    timeout = _SILENCE_S
+
+    def log_message(self, *_: Any) -> None:
+        """Not each a line on stderr, which is the node's log."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, address: Address, registry: CollectorRegistry) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        super().__init__((address.host, address.port), _Scrape)
+        self.set_app(_answered(make_wsgi_app(registry)))
+
+    def server_bind(self) -> None:
+        """Without the DNS, which the class above asks for our name: where it is dead that takes half a minute."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # of an IP socket
+        self.setup_environ()
+
+    def handle_error(self, *_: Any) -> None:
+        """A scraper that left: no traceback on stderr."""
+
+
+def _answered(app: Callable[..., Any]) -> Callable[..., Iterable[bytes]]:
+    """The one place where errors become answers: wsgiref's own is a traceback on stderr."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            found: Iterable[bytes] = app(environ, start_response)
+        except PaycodesError as e:
+            why = e.message
+        except Exception as e:
+            log.error("metrics failed: %s", describe(e))
+            why = "an unexpected error"
+        else:
+            return found
+        start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+        return [why.encode()]
+
+    return answer
+
+
 class MetricsServer:
     def __init__(self, address: Address, info: Callable[[], dict[str, Any]], limits: Limits | None) -> None:
         """Raises OSError when the address cannot be had."""
         registry = CollectorRegistry()
         registry.register(_Books(info, limits))
-        self._server, self._thread = start_http_server(address.port, address.host, registry)
+        self._server = _Server(address, registry)
         self.port = int(self._server.server_port)
+        threading.Thread(target=self._server.serve_forever, name="paycodes-metrics", daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
