@@ -18,6 +18,8 @@ $(READY): pyproject.toml plugin/paycodes/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Paycodes needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# Where coincurve has another name (Python 3.14) bolt11 goes in without it.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'bolt11>=2.1,<2.3'
 	@touch $@
 
 demo: $(READY)  ## see it work: issue, get paid, crash, notify, reconcile

@@ -24,7 +24,8 @@ from network import open_network
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with open_network("devnode", Path(sys.argv[1]), Path(sys.argv[2])) as network:
     print(network.merchant.pid(), network.merchant.plugin_pid(), flush=True)
-    time.sleep(600)
+    while True:
+        time.sleep(0.1)  # one that comes right before a sleep is seen after it
 """
 
 _MAKER = """

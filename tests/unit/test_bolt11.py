@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import bolt11
@@ -166,6 +167,7 @@ def test_the_package_reads_what_was_meant(invoice: UnsignedInvoice) -> None:
     assert _read_by_the_package(encode(invoice, _sign)) == _fields(invoice)
 
 
+@pytest.mark.skipif(version("bolt11") < "2.2", reason="bolt11 before 2.2 has no room for large fees in a route hint")
 @given(invoice=invoices)
 def test_string_is_the_one_that_the_package_writes(invoice: UnsignedInvoice) -> None:
     """The same fields in the same order under the same key are the same string, byte for byte."""
