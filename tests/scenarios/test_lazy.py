@@ -7,8 +7,10 @@ from typing import Any
 
 import bolt11
 import pytest
+from cln_paycodes.core.terms import SUPPLY_MSAT
 from network import Network, Node, PaymentFailed
 from network.daemon import poll_until
+from pyln.client import RpcError
 from recording import code_of
 
 
@@ -141,6 +143,21 @@ def test_open_lazy_invoice_is_no_finding(shared_network: Network, unique: str) -
     assert (report["missing"], report["reissued"], report["agree"]) == (0, 0, True)
     assert in_books(merchant, invoice)["status"] == "issued"
     assert at_node(merchant, invoice) == []
+
+
+def test_lazy_invoice_that_the_node_does_not_sign_is_void(shared_network: Network, unique: str) -> None:
+    """Its index is spent, and it holds no place among the unpaid ones."""
+    merchant = shared_network.merchant
+    lazy_code(merchant, unique, max_pending=1)
+    if shared_network.supports_faults:
+        shared_network.fault("signinvoice", "refuse")
+    with pytest.raises(RpcError) as refused:
+        merchant.call("paycode-invoice", unique, SUPPLY_MSAT)  # lightningd cannot read so much
+    fresh = merchant.call("paycode-invoice", unique, 5000)
+    rows = merchant.call("listpaycodeinvoices", unique)["invoices"]
+
+    assert refused.value.error["code"] == 3111
+    assert [(row["index"], row["status"]) for row in rows] == [(1, "void"), (fresh["index"], "issued")]
 
 
 def lose_sidecar(node: Node) -> None:

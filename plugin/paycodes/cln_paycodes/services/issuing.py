@@ -275,6 +275,8 @@ class Issuing:
         if error is None:
             crash.point("issue:signed")
             self._record(row, outcome, bolt11=signing.result())
+        elif isinstance(error, NodeRefused):
+            self._in_thread(outcome, partial(self._recover, row, outcome, error))
         else:
             outcome.set_exception(error)
 
