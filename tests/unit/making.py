@@ -100,10 +100,11 @@ class Bench:
         self.issuing.close()
         self.store.close()
 
-    def row(self, index: int) -> Invoice:
+    def row(self, index: int, **fields: Any) -> Invoice:
         """An index that was taken just now."""
-        slot, payment_hash = Slot(self._root.paycode_id, index), self.payment_hash(index)
-        return self.store.write(lambda tx: add_invoice(tx, slot, payment_hash=payment_hash, description="coffee"))
+        slot = Slot(self._root.paycode_id, index)
+        given = {"payment_hash": self.payment_hash(index), "description": "coffee", **fields}
+        return self.store.write(lambda tx: add_invoice(tx, slot, **given))
 
     def payment_hash(self, index: int) -> str:
         return self._root.payment_hash(index)

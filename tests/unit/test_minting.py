@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cln_paycodes.core.terms import SUPPLY_MSAT
 from cln_paycodes.services import minting
 from making import Bench, string_by
 
@@ -167,3 +168,11 @@ def test_imported_code_is_never_made_the_quick_way(bench: Bench) -> None:
     bench.mint.begin_new(bench.row(1), imported)
 
     assert bench.node.asked == ["invoice"]
+
+
+def test_amount_that_the_node_cannot_read_is_left_to_its_own_command(bench: Bench) -> None:
+    """Nobody has so much, but anyone may ask for it: the next caller's invoice is made the quick way as before."""
+    bench.mint.begin_new(bench.row(1, amount_msat=SUPPLY_MSAT), bench.paycode)
+    bench.mint.begin_new(bench.row(2), bench.paycode)
+
+    assert bench.node.asked == ["invoice", "search", "createinvoice"]

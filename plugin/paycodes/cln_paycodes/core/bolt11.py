@@ -38,6 +38,9 @@ _SIGNATURE_BYTES = 65
 _SIGNATURE_WORDS = 104
 _CHECKSUM_WORDS = 6
 
+#: lightningd counts what it reads in tenths of a msat, in 64 bits, and refuses an invoice for more.
+READABLE_MSAT = (2**64 - 1) // 10
+
 _MSAT_PER_BTC = 10**11
 #: Largest first, in msat; what none of them divides is told in tenths of a msat, `p`.
 _MULTIPLIERS = (("", _MSAT_PER_BTC), ("m", _MSAT_PER_BTC // 10**3), ("u", _MSAT_PER_BTC // 10**6), ("n", 100))

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..chaining import pass_on, promise, then
-from ..core.bolt11 import DESCRIPTION_MAX_BYTES
+from ..core.bolt11 import DESCRIPTION_MAX_BYTES, READABLE_MSAT
 from ..core.keys import InvoiceKeys
 from ..core.labels import Slot
 from ..core.records import Invoice, Paycode
@@ -141,7 +141,10 @@ class Mint:
             if self._pause_s < _RUSH_S:
                 self._prepare_for_more()
             return False
-        return paycode.sealed_root is None and len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
+        is_readable = (
+            row.amount_msat <= READABLE_MSAT and len((row.description or "").encode()) <= DESCRIPTION_MAX_BYTES
+        )
+        return paycode.sealed_root is None and is_readable
 
     def _draft_if_free(self, row: Invoice) -> Future[str | None]:
         def draft(is_taken: bool) -> str | None:
