@@ -168,6 +168,23 @@ def lose_sidecar(node: Node) -> None:
     node.start_plugin()
 
 
+@pytest.mark.parametrize("terms", [{"issue": "lazy"}, {"hold": True}], ids=["lazy", "held"])
+def test_room_for_another_when_one_expires_that_the_node_never_knew(
+    shared_network: Network, unique: str, terms: dict[str, Any]
+) -> None:
+    """Nothing happens at the node then, and yet `max_pending` and the backend hear of it long before the interval."""
+    merchant = shared_network.merchant
+    merchant.call("paycode-create", label=unique, max_pending=1, expiry=1, **terms)
+    invoice = merchant.call("paycode-invoice", unique, 1000)
+    full = code_of(merchant, "paycode-invoice", unique, 1000)
+    poll_until(lambda: in_books(merchant, invoice)["status"] == "expired", 30.0, "it is not seen to be over")
+    told = merchant.call("listoutbox", type="invoice.expired", limit=1000)["events"]
+
+    assert full == 3106
+    assert invoice["payment_hash"] in {event["data"]["payment_hash"] for event in told}
+    assert merchant.call("paycode-invoice", unique, 1000)["status"] == "issued"
+
+
 def test_lazy_invoice_is_paid_after_the_sidecar_was_lost(network: Network) -> None:
     """Neither books nor node know it, only its payer: found by its hash, accepted, told; no index is reused."""
     merchant = network.merchant

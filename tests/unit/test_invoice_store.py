@@ -287,6 +287,7 @@ HOT: dict[str, Callable[[Sql], object]] = {
     "page of a code's state": lambda sql: invoices.page(sql, paycode_id="00", status=S.PAID, start=5, limit=10),
     "open_slots": lambda sql: invoices.open_slots(sql, S.ISSUED, now=NOW, after=(NOW, 5), limit=10),
     "open_slots past their time": lambda sql: invoices.open_slots(sql, S.ISSUED, now=NOW, past_time=True, limit=10),
+    "is_any_over": lambda sql: invoices.is_any_over(sql, first=NOW, last=NOW + 5),
     "count_open": lambda sql: invoices.count_open(sql, S.ISSUED),
     "open_between": lambda sql: invoices.open_between(sql, S.ISSUED, now=NOW, first=Slot("00", 5), last=9),
     "among": lambda sql: found_invoices.among(sql, [Slot("00", 5), Slot("00", 9)]),
@@ -308,6 +309,21 @@ def test_no_hot_question_scans_or_sorts(sql: sqlite3.Connection, query: Callable
     tables = [step for step in explained.plans if "VIRTUAL TABLE" not in step]
     assert any(step.startswith("SEARCH") for step in tables)
     assert [step for step in tables if not step.startswith("SEARCH")] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "registered", "is_over"),
+    [(S.ISSUED, False, True), (S.ISSUED, True, False), (S.EXPIRED, False, False), (S.ACCEPTED, False, False)],
+)
+def test_invoice_is_over_in_silence_if_open_and_unknown_to_the_node(
+    sql: sqlite3.Connection, status: S, registered: bool, is_over: bool
+) -> None:
+    """The node tells of the others; both ends of the time that is asked for belong to it."""
+    add_invoice(sql, SLOT, status, expires_at=NOW, registered=registered)
+
+    assert invoices.is_any_over(sql, first=NOW, last=NOW) is is_over
+    assert not invoices.is_any_over(sql, first=NOW + 1, last=NOW + 9)
+    assert not invoices.is_any_over(sql, first=NOW - 9, last=NOW - 1)
 
 
 def test_expired_invoices_that_the_node_never_had_are_forgotten(sql: sqlite3.Connection) -> None:

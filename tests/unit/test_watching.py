@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from backend import eventually
-from cln_paycodes.errors import NodeUnknown
+from cln_paycodes.errors import NodeUnknown, SidecarUnavailable
 from cln_paycodes.services import watching
 from cln_paycodes.services.watching import Watcher
 
@@ -56,6 +56,11 @@ class Reconciler:
         self.runs: list[dict[str, int]] = []
         self.during: Callable[[], None] = lambda: None
         self.stop = lambda: None
+        #: what looks for invoices that are over find, one after the other; then nothing
+        self.looks: Iterator[Callable[[], bool]] = iter(())
+
+    def is_any_over(self) -> bool:
+        return next(self.looks, lambda: False)()
 
     def run(self) -> Any:
         seen = dict(self._node.indexes)
@@ -85,6 +90,7 @@ class Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setattr(watching, "SETTLE_S", 0.05)
     monkeypatch.setattr(watching, "RETRY_S", 0.05)
+    monkeypatch.setattr(watching, "LOOK_S", 0.01)
     watched = Watched()
     yield watched
     watched.watcher.stop()
@@ -139,3 +145,15 @@ def test_run_that_failed_is_tried_again_and_watched_from_there(watched: Watched)
     assert [seen[PAID] for seen in watched.reconciler.runs] == [0, 1]
     assert watched.waits(PAID) == [2]
     assert watched.watcher.last_error is None
+
+
+def test_invoice_that_is_over_leads_to_a_run(watched: Watched) -> None:
+    """The node does not tell of one that it never knew; a look that fails ends nothing."""
+
+    def fail() -> bool:
+        raise SidecarUnavailable("the disk is away")
+
+    watched.reconciler.looks = iter([fail, lambda: False, lambda: True])
+    watched.watcher.start()
+
+    eventually(lambda: len(watched.reconciler.runs) == 2)

@@ -17,10 +17,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
+from ..core.reconciliation import EXPIRY_GRACE_S
 from ..core.report import Report
 from ..errors import PaycodesError
 from ..node.port import Node
+from ..store import invoices
 from ..store.store import Store
 from .books import Books
 from .endpoints import Endpoints
@@ -53,6 +56,7 @@ class Reconciler:
         *,
         clock: Callable[[], int],
     ) -> None:
+        self._store = store
         self._clock = clock
         self._running = threading.Lock()
         self._stopping = threading.Event()
@@ -74,6 +78,8 @@ class Reconciler:
         self.seen: dict[str, int] = {}
         self.last: Report | None = None
         self.last_at: int | None = None
+        #: unix seconds when the last run began
+        self._began_at = 0
         #: a payment that looks failed may still be tried again: seconds after which to look once more
         self.again_in_s: float | None = None
 
@@ -84,7 +90,7 @@ class Reconciler:
         """
         self._take_turn()
         try:
-            started = time.monotonic()
+            started, began_at = time.monotonic(), self._clock()
             run = Run(
                 self._sources,
                 full=full,
@@ -98,10 +104,19 @@ class Reconciler:
                 self._definition_problems = run.definition_problems
                 self.again_in_s = run.again_in_s
                 self.seen = run.seen
+                self._began_at = began_at
                 self.last, self.last_at = report, self._clock()
             return report
         finally:
             self._running.release()
+
+    def is_any_over(self) -> bool:
+        """An invoice that the node was never told of has expired since the last run: the node will not say so.
+
+        Raises SidecarUnavailable.
+        """
+        first, last = self._began_at - EXPIRY_GRACE_S, self._clock() - EXPIRY_GRACE_S - 1
+        return self._store.read(partial(invoices.is_any_over, first=first, last=last))
 
     def stop(self) -> None:
         """Have a run that is under way end at its next step."""

@@ -1,4 +1,5 @@
-"""When `reconcile` runs by itself: at start, on an interval, and when the node's indexes move.
+"""When `reconcile` runs by itself: at start, on an interval, when the node's indexes move, and when an invoice is over
+that the node never knew.
 
 A `wait` call parked at the node returns with each change of an invoice or an outgoing payment, told or not. It is a
 reason to look, nothing more: while it cannot be had, the interval still finds everything.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from contextlib import suppress
 
 from ..errors import PaycodesError, describe
 from ..node.port import Node
@@ -21,6 +24,9 @@ SETTLE_S = 0.5
 
 #: Seconds after which a call that failed is tried again.
 RETRY_S = 5.0
+
+#: Seconds between two looks for invoices that are over and that the node does not tell of.
+LOOK_S = 2.0
 
 #: What is watched: subsystem and index. New invoices are not: nearly all are our own.
 _WATCHED = (("invoices", "updated"), ("invoices", "deleted"), ("sendpays", "updated"))
@@ -74,8 +80,19 @@ class Watcher:
             with self._ran:
                 self._runs += 1
                 self._ran.notify_all()
-            if self._due.wait(wait_s):
+            if self._pause(wait_s):
                 self._stopping.wait(SETTLE_S)
+
+    def _pause(self, wait_s: float) -> bool:
+        """Until the next run: True if it is because of a change, which may not be the only one."""
+        until = time.monotonic() + wait_s
+        while (left_s := until - time.monotonic()) > 0:
+            if self._due.wait(min(left_s, LOOK_S)):
+                return True
+            with suppress(PaycodesError):
+                if self._reconciler.is_any_over():
+                    return False
+        return False
 
     def _watch(self, subsystem: str, index: str) -> None:
         """Wait for the first change behind what the last run saw, and then for the next run: however many changes come

@@ -168,6 +168,17 @@ def newest_issued(sql: Sql) -> Invoice | None:
     return _one(sql, "status = 'issued' AND registered <> 0 ORDER BY sequence DESC LIMIT 1")
 
 
+def is_any_over(sql: Sql, *, first: int, last: int) -> bool:
+    """An issued invoice that the node was never told of has its end from `first` to `last`, in unix seconds."""
+    row = sql.execute(
+        "SELECT 1 FROM invoices WHERE status = 'issued'"
+        " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')"
+        " AND expires_at BETWEEN ? AND ? AND registered = 0 LIMIT 1",
+        (first, last),
+    ).fetchone()
+    return row is not None
+
+
 def count_open(sql: Sql, status: InvoiceStatus) -> int:
     row = sql.execute(
         "SELECT count(*) FROM invoices WHERE status = ?"
