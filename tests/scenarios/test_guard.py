@@ -19,7 +19,7 @@ from network import DEFAULT_PLUGIN, KINDS, Network
 from network.daemon import poll_until
 from pyln.client import RpcError
 from racing import AMOUNT_MSAT, Race, Shape
-from recording import Recorded, create, listed, opened_network, recorder_in
+from recording import Recorded, create, error_of, listed, opened_network, recorder_in
 
 #: How often each shape is tried on a node that lives, and how often where something is killed.
 TRIES = int(os.environ.get("GUARD_TRIES", "5"))
@@ -183,6 +183,26 @@ def test_payment_that_failed_may_be_tried_again(guarded: Recorded, code: str) ->
 
     assert settled_msat(first) == []
     assert settled_msat(second) == [45_000, 45_000]
+
+
+def test_held_payment_that_another_plugin_refuses_is_canceled(guarded: Recorded) -> None:
+    """The operator settled it, and is told that nothing came of that; the node forgets the invoice."""
+    node, race = guarded.node, Race(guarded, issued(guarded.network, "held"))
+    payment_hash = race.invoice["payment_hash"]
+    guarded.behave("invoice_payment", {"result": "reject"})
+    sent = race.send(45_000, 45_000)
+    poll_until(lambda: bool(node.call("listholds", payment_hash)["holds"]), 30.0, "it is not held")
+    error = error_of(node, "hold-settle", payment_hash)
+    (hold,) = node.call("listholds", payment_hash)["holds"]
+    told = [event["type"] for event in node.call("listoutbox", type="hold.canceled", limit=1000)["events"]
+            if event["data"]["payment_hash"] == payment_hash]  # fmt: skip
+
+    assert settled_msat(parts_of([sent])) == []
+    assert error["code"] == 3108
+    assert "refused" in error["message"]
+    assert hold["status"] == "canceled"
+    assert told == ["hold.canceled"]
+    assert node.call("listinvoices", race.invoice["label"])["invoices"] == []
 
 
 @pytest.mark.parametrize("code", ISSUES)

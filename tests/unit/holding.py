@@ -63,6 +63,8 @@ class Node(Datastore):
         self.htlcs: dict[Key, Htlc] = {}
         #: what became of each HTLC: `settled`, or the failure's code
         self.ends: dict[Key, str] = {}
+        #: another plugin refuses what it is to settle
+        self.refuses = False
         #: None: it does not know
         self.tip: int | None = TIP
 
@@ -123,7 +125,7 @@ class Node(Datastore):
         """The hook's `continue`; so does a plugin's death."""
         htlc = self.htlcs.pop(key)
         known = next((i for i in self.listed.values() if i.payment_hash == htlc.payment_hash), None)
-        if known is None or known.status != "unpaid":
+        if known is None or known.status != "unpaid" or self.refuses:
             self.ends.setdefault(key, UNKNOWN_DETAILS)
             return
         self.ends[key] = "settled"

@@ -192,6 +192,21 @@ def test_what_the_node_settled_while_the_plugin_was_dead_is_paid(shop: Shop) -> 
     assert shop.told() == ["hold.accepted", "hold.settled", "invoice.paid"]
 
 
+def test_payment_that_the_node_refuses_after_it_was_let_go_is_canceled(shop: Shop) -> None:
+    """Nobody else ends it: the payer has it back, and the operator is told."""
+    shop.node.refuses = True
+    shop.offer(1, HALF)
+    shop.offer(2, HALF)
+    shop.decide(SETTLE)
+    shop.finish()
+
+    assert shop.status() is S.CANCELED
+    assert "refused" in (shop.hold().reason or "")
+    assert shop.ends() == [UNKNOWN_DETAILS, UNKNOWN_DETAILS]
+    assert shop.told() == ["hold.accepted", "hold.canceled"]
+    assert shop.node.listed == {}
+
+
 def test_node_forgets_an_invoice_before_its_payment_is_given_up(shop: Shop) -> None:
     """HTLCs that it offers late would be settled by a node that was told of the invoice."""
     registered(shop)

@@ -13,7 +13,7 @@ reserved -> issued void
 issued   -> paying paid expired canceled accepted
 paying   -> paid issued expired
 accepted -> settling canceled issued
-settling -> paid
+settling -> paid canceled
 expired  -> paid
 canceled -> paid
 void     -> paid

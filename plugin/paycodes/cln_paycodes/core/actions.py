@@ -51,14 +51,14 @@ class End(str, Enum):
 
 _S = ActionState
 
-#: Every move of every kind. From `released` on the node has the HTLCs, and the payer may know the preimage: no failure
-#: leads out of there. Before that the plugin may have died and let go of them, to the payer or, once the node knew the
-#: invoice, to the node.
+#: Every move of every kind. From `released` on the node has the HTLCs, and the payer may know the preimage: settling
+#: fails there only on the node's word that it has given them back. Before that the plugin may have died and let go of
+#: them, to the payer or, once the node knew the invoice, to the node.
 MACHINES: dict[ActionKind, dict[ActionState, frozenset[ActionState | End]]] = {
     ActionKind.SETTLE: {
         _S.ASKED: frozenset({_S.REGISTERED, End.FAILED}),
         _S.REGISTERED: frozenset({_S.RELEASED, End.DONE, End.FAILED}),
-        _S.RELEASED: frozenset({End.DONE}),
+        _S.RELEASED: frozenset({End.DONE, End.FAILED}),
     },
     ActionKind.CANCEL: {
         _S.ASKED: frozenset({End.DONE}),

@@ -7,7 +7,7 @@
     settling   held: the operator said settle; the node has not confirmed
     paid       the node's word that money arrived
     expired    past its time, unpaid, confirmed with the node
-    canceled   held and given back
+    canceled   held and given back, by the operator, at its deadline, or by the node that was to settle it
     void       never reached the node, its index is burned
 
 A move that is not in the table raises `IllegalMove`. `paid`, `expired`, `canceled` and `void` are final, but for the
@@ -42,7 +42,7 @@ MOVES: dict[InvoiceStatus, frozenset[InvoiceStatus]] = {
     _S.ISSUED: frozenset({_S.PAYING, _S.PAID, _S.EXPIRED, _S.CANCELED, _S.ACCEPTED}),
     _S.PAYING: frozenset({_S.PAID, _S.ISSUED, _S.EXPIRED}),
     _S.ACCEPTED: frozenset({_S.SETTLING, _S.CANCELED, _S.ISSUED}),
-    _S.SETTLING: frozenset({_S.PAID}),
+    _S.SETTLING: frozenset({_S.PAID, _S.CANCELED}),
     _S.PAID: frozenset(),
     _S.EXPIRED: frozenset({_S.PAID}),
     _S.CANCELED: frozenset({_S.PAID}),

@@ -21,7 +21,8 @@ Who has the money when processes die, by the point that was reached:
 
 A payment that is given up after the node was told of its invoice (the deadline came while the node was away, a channel
 is gone) is canceled only when the node has forgotten the invoice: no HTLC that comes late is settled then. While the
-node catches up with the chain nothing is let go, as nobody knows how late it is.
+node catches up with the chain nothing is let go, as nobody knows how late it is. A payment that was let go is canceled
+when the node itself has given it back: another plugin refused it, or it came too late after a crash.
 
 What was answered to `hold-settle` is never lost: it answers when the HTLCs are let go (6).
 """
@@ -60,6 +61,8 @@ SETTLE_EXPIRY_S = 14 * 24 * 3600
 LOOK_S = 1.0
 
 _LOST = "the plugin stopped or a channel closed while the payment was held: the payer has it back"
+
+_REFUSED = "it was let go, and the node or another plugin has refused it: the payer has it back"
 
 #: Seconds that a command waits for the node's word, which comes at once unless the node was just restarted.
 ANSWER_S = 10.0
@@ -231,6 +234,9 @@ class Decisions:
         crash.point("settle:released")
         if self._is_paid(hold):
             return Done()
+        if self._holds.is_returned(hold):
+            # What it has settled it listed as paid before.
+            return Done() if self._is_paid(hold) else self._give_up(hold, _REFUSED)
         if self._clock() - checkpoint.created_at > STUCK_S:
             return Park(error=f"{hold.slot.label} was let go, and the node has not settled it")
         return Park(wake_after_s=LOOK_S)

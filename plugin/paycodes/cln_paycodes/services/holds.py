@@ -228,6 +228,10 @@ class Holds:
             here = set() if kept is None else kept.parts.keys()
             return not hold.parts <= here | at_node.keys()
 
+    def is_returned(self, hold: Hold) -> bool:
+        """No HTLC of a payment that was let go waits at the node any more: it was settled, or the payer has it back."""
+        return hold.payment_hash not in undecided(self._node.incoming_htlcs())
+
     def give_back(self, payment_hash: str) -> None:
         """Fail what is kept of a payment that is canceled."""
         with self._lock:
@@ -269,7 +273,7 @@ class Holds:
         row = invoices.get(tx, hold.slot)
         if row.status is _S.CANCELED:
             return
-        if row.status is not _S.ACCEPTED:
+        if row.status not in (_S.ACCEPTED, _S.SETTLING):
             raise IllegalState(f"{row.label} is {row.status}: it cannot be canceled any more")
         canceled = self._books.change(tx, hold.slot, _S.CANCELED)
         holds.set_reason(tx, hold.payment_hash, reason)
