@@ -225,13 +225,32 @@ def test_file_that_is_not_a_sound_sidecar_is_left_as_it_is(
 
 
 def test_directory_in_place_of_the_file_is_refused(path: Path) -> None:
-    """It stays an empty directory."""
+    """It stays an empty directory, and nobody is told to move it away."""
     path.mkdir()
 
-    with pytest.raises(SidecarUnavailable, match=r"paycodes\.sqlite3"):
+    with pytest.raises(SidecarUnavailable, match=r"paycodes\.sqlite3 is not a file: set paycodes-db to one"):
         Sidecar(path)
 
+    assert list(path.parent.iterdir()) == [path]
     assert list(path.iterdir()) == []
+
+
+def test_root_directory_is_refused() -> None:
+    """It has no name to put a lock beside."""
+    with pytest.raises(SidecarUnavailable, match="/ is not a file"):
+        Sidecar(Path("/"))
+
+
+def test_what_is_no_file_keeps_its_mode(path: Path) -> None:
+    """A device or a pipe is refused as it is: /dev/null made private would break every program of the machine."""
+    os.mkfifo(path)
+    path.chmod(0o666)
+
+    with pytest.raises(SidecarUnavailable, match="is not a file"):
+        Sidecar(path)
+
+    assert path.stat().st_mode & 0o777 == 0o666
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("place", ["missing/paycodes.sqlite3", "file/paycodes.sqlite3"])

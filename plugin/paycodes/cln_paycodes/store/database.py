@@ -41,6 +41,8 @@ class Sidecar:
             raise SidecarUnavailable(
                 f"SQLite {sqlite3.sqlite_version} is too old: the plugin's Python needs 3.37 or newer"
             )
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise SidecarUnavailable(f"the sidecar path {path} is not a file: set paycodes-db to one")
         self._lock_fd = _take_lock(path)
         try:
             _refuse_foreign_file(path)
