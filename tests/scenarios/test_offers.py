@@ -231,16 +231,18 @@ def test_codes_for_the_terminal_can_be_scanned(shop: Shop, unique: str) -> None:
 
 
 def test_code_that_holds_has_no_offer(shop: Shop, unique: str) -> None:
-    """The node settles a payment by an offer at once: none is made, and one that was there takes no more."""
+    """The node settles a payment by an offer at once: none is made, one that was there is off and not shown."""
     shop.call("paycode-create", label=unique, min_msat=unique_amount(unique), max_msat=unique_amount(unique))
     before = offer_of(shop, unique)
-    shop.call("paycode-update", paycode=unique, hold=True)
+    held = shop.call("paycode-update", paycode=unique, user=f"u{unique}", hold=True)
     (offer,) = [entry for entry in shop.call("listoffers")["offers"] if entry["bolt12"] == before]
     with pytest.raises(RpcError, match="holds its payments") as refused:
         shop.call("paycode-qr", unique, "bolt12")
 
     assert offer["active"] is False
     assert refused.value.error["code"] == 3108
+    assert not {"bolt12", "bip353"} & set(held)
+    assert shop.call("paycode-update", paycode=unique, hold=False)["bolt12"] == before
 
 
 def unique_amount(unique: str) -> int:

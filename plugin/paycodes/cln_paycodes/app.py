@@ -272,7 +272,7 @@ class Services:
     def public_fields(self, paycode: Paycode) -> dict[str, Any]:
         """What a paycode in a result has because of its public address and its offers, whose payments count too."""
         made = self.offers.of(paycode)
-        offer = current(made, paycode)
+        offer = None if paycode.terms.hold else current(made, paycode)
         bolt12 = None if offer is None else offer.bolt12
         fields = {} if self.links is None else self.links.answer(paycode, bolt12)
         if bolt12 is not None:
