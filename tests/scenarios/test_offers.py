@@ -12,6 +12,7 @@ from network import Network, Node
 from network.daemon import poll_until
 from pyln.client import RpcError
 from serving import Shop, opened_shop
+from test_reconcile_many import reconciled_here
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,22 @@ def test_what_comes_in_while_the_plugin_is_away_is_found(shop: Shop, unique: str
 
     assert payment["comment"] == "anyone there?"
     assert shop.wait_for_event(payment["payment_hash"])["received_msat"] == 3000
+
+
+def test_a_dry_run_counts_a_payment_once(shop: Shop, unique: str) -> None:
+    """Its invoice was made and paid since the last look: the node lists it among the new and among the changed."""
+    shop.create(unique)
+    bolt12 = offer_of(shop, unique)
+    shop.call("paycode-invoice", unique, 1000)
+    shop.call("reconcile")
+    shop.network.merchant.stop_plugin()
+    pay_offer(shop.network, bolt12, 5000)
+    dry, _ = reconciled_here(shop.network, dry_run=True)
+    wet, _ = reconciled_here(shop.network)
+    shop.network.merchant.start_plugin()
+
+    assert dry["full"] is wet["full"] is False
+    assert (dry["adopted"], dry["events"]) == (wet["adopted"], wet["events"]) == (1, 1)
 
 
 def test_a_lost_sidecar_finds_offers_and_their_payments_again(shop: Shop, unique: str) -> None:

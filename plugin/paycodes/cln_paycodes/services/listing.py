@@ -35,6 +35,8 @@ class Listing:
         self.created = UnbrokenRange(after["created"])
         self.updated = UnbrokenRange(after["updated"])
         self.anchors = Anchors()
+        #: payments by offers: a dry run, which writes none of them down, meets those behind both indexes twice
+        self._by_offer: set[str] = set()
 
     def judge(self, index: str, start: int, last: int) -> Iterator[int]:
         """Judge what the node lists by one of its indexes, some at a time; how far it is."""
@@ -62,6 +64,9 @@ class Listing:
 
     def _offer_payments(self, page: list[NodeInvoice]) -> None:
         """Payments by offers have no slot: what the node says of them is simply written down."""
+        if self._findings.dry_run:
+            page = [entry for entry in page if entry.offer_id is not None and entry.payment_hash not in self._by_offer]
+            self._by_offer.update(entry.payment_hash for entry in page if entry.status == "paid")
         new = self._sources.offers.take(page, dry_run=self._findings.dry_run)
         self._report.counts["adopted"] += new
         self._report.events += new
