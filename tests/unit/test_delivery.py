@@ -373,6 +373,30 @@ def test_failed_attempt_is_one_transaction(backend: Backend, open_shop: Any) -> 
     assert failed == 1
 
 
+def test_stop_in_a_backlog_forgets_no_acknowledgement(backend: Backend, open_shop: Any) -> None:
+    """What the receiver took before the stop is known to be taken: it does not go out again."""
+    shop = open_shop()
+    endpoint = backend.add(shop.url)
+    backend.make(*range(500))
+    eventually(lambda: len(shop.ids) > 50)
+    backend.deliveries.stop()
+    acknowledged = statuses(backend, endpoint).count(DeliveryStatus.DELIVERED)
+
+    assert acknowledged == len(shop.ids)
+
+
+def test_stop_waits_for_no_receiver_that_hangs(backend: Backend) -> None:
+    """Its attempt is left behind; the delivery stays due."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = backend.add(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        backend.make(1)
+        with silent.accept()[0]:
+            backend.deliveries.stop()
+            left = statuses(backend, endpoint)
+
+    assert left == [DeliveryStatus.PENDING]
+
+
 def test_schedule_survives_a_restart(tmp_path: Path, open_shop: Any) -> None:
     """Attempts, times and answers are on disk: a new process goes on where the old one was."""
     shop = open_shop(lambda attempt: 500 if attempt == 1 else 200)

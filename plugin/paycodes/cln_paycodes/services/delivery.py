@@ -34,6 +34,9 @@ LONGEST_SLEEP_S = 60
 #: Seconds after which a failed look at the sidecar is repeated.
 _RETRY_S = 5
 
+#: Seconds that senders have to end when the plugin stops.
+_STOP_S = 0.5
+
 
 class Deliveries:
     """Starts a sender for each endpoint that has something due, and wakes those that run."""
@@ -66,6 +69,7 @@ class Deliveries:
         #: an event is nobody's to be sent to, until an endpoint is added
         self._has_no_endpoints = False
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
         self._senders: dict[str, Sender] = {}
         self._stopped = False
 
@@ -91,7 +95,8 @@ class Deliveries:
             self._stopped = True
             for sender in self._senders.values():
                 sender.stop()
-        self._wake.set()
+            self._wake.set()
+            self._ended.wait_for(lambda: not self._senders, _STOP_S)
 
     def _run(self) -> None:
         while not self._stopped:
@@ -138,6 +143,7 @@ class Deliveries:
             if sender.is_woken and not self._stopped:
                 return False
             self._senders.pop(sender.endpoint_id, None)
+            self._ended.notify_all()
             return True
 
     def _publisher(self, endpoint: Endpoint) -> Publisher:
