@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from .. import crash
@@ -153,8 +153,8 @@ class Run:
         if deleted and not listed and self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST:
             self._list_again()
             listed = True
-        gone = self._gone(_S.RESERVED) + self._gone(_S.PAYING)
-        gone += self._gone(_S.ISSUED, past_time=not look_at_all)
+        gone = dict.fromkeys(self._gone(_S.RESERVED), _S.RESERVED) | dict.fromkeys(self._gone(_S.PAYING), _S.PAYING)
+        gone |= dict.fromkeys(self._gone(_S.ISSUED, past_time=not look_at_all), _S.ISSUED)
         self._settle_gone(gone)
         if self._store.read(partial(invoices.count_open, status=_S.PAYING)):
             self.again_in_s = INTENT_STALE_S + 1
@@ -209,23 +209,24 @@ class Run:
         self._report.checked += 1
         return self._findings.look(slot)
 
-    def _settle_gone(self, gone: Iterable[Slot]) -> None:
-        """Decide on open rows that the node does not have.
+    def _settle_gone(self, gone: Mapping[Slot, InvoiceStatus]) -> None:
+        """Decide on open rows that the node does not have, each with the state in which it was asked for.
 
         First the walk catches up with what happened until they were asked for: only then do the node's indexes prove
         that none of them was paid.
         """
         self._findings.flush()
-        open_rows = [row for slot in gone if (row := self._books.by_slot(slot)) is not None]
-        if any(row.status is not _S.RESERVED for row in open_rows):
+        if any(asked is not _S.RESERVED for asked in gone.values()):
             self._catch_up()
         unbroken = self._listing.updated.is_complete(self._reached["updated"])
         witness = Witness(self._node, unbroken=unbroken, rewound=self._rewound)
-        for asked in open_rows:
+        for slot, asked in gone.items():
             self._sources.check()
-            row = self._books.by_slot(asked.slot)
-            if row is None or row.status in FINAL:
+            if self._sources.issuing.is_under_way(slot):
                 continue
+            row = self._books.by_slot(slot)
+            if row is None or row.status is not asked:
+                continue  # someone has moved it: what the node said before proves nothing of it now
             evidence = NO_EVIDENCE
             if row.status is not _S.RESERVED:
                 evidence = witness.evidence(row.payment_hash, in_doubt=row.label in self._kept_conflicts)
@@ -243,7 +244,7 @@ class Run:
 
     def _old_conflicts(self) -> None:
         """Look again at what contradicted in earlier runs, and forget what no longer does."""
-        gone, resolved = [], []
+        gone, resolved = {}, []
         for number, (label, detail) in enumerate(self._kept_conflicts.items()):
             slot = parse_label(label)
             assert slot is not None
@@ -252,8 +253,9 @@ class Run:
             if number >= MOST_LISTED:
                 self._report.conflicts[slot] = detail
                 continue
-            if not self._is_there(slot):
-                gone.append(slot)
+            row = self._books.by_slot(slot)
+            if not self._is_there(slot) and row is not None and row.status not in FINAL:
+                gone[slot] = row.status
             resolved.append(slot)
         self._settle_gone(gone)
         for slot in resolved:
