@@ -96,6 +96,20 @@ def test_reader_cannot_write(path: Path) -> None:
         reader.execute("DELETE FROM facts")
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_reader_of_a_file_that_was_deleted_is_refused(path: Path, replaced: bool) -> None:
+    """Whoever deletes the sidecar of a running plugin is told what to do, and no empty file takes its place."""
+    with closing(Sidecar(path)) as sidecar:
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        if replaced:
+            path.touch()
+        with pytest.raises(SidecarUnavailable, match="stop and start the plugin"):
+            sidecar.reader()
+
+        assert path.exists() == replaced
+
+
 def test_sidecar_at_a_strange_path_opens(tmp_path: Path) -> None:
     """Characters that mean something in a URI mean nothing in a path."""
     path = tmp_path / "100% a#b?mode=rw é.sqlite3"

@@ -47,6 +47,7 @@ class Sidecar:
         try:
             _refuse_foreign_file(path)
             self._create_private(path)
+            self._file = _identity(path)
             self.writer = self._open_writer()
         except (sqlite3.Error, OSError) as e:
             self._unlock()
@@ -84,7 +85,12 @@ class Sidecar:
         return conn
 
     def reader(self) -> sqlite3.Connection:
-        """A connection that cannot write, for one thread."""
+        """A connection that cannot write, for one thread; SidecarUnavailable when the writer's file is not there."""
+        if _identity(self.path) != self._file:
+            raise SidecarUnavailable(
+                f"the sidecar {self.path} was deleted or replaced while the plugin has it open:"
+                " stop and start the plugin, which rebuilds it from the node"
+            )
         conn = self._connect()
         conn.execute("PRAGMA query_only = ON")
         return conn
@@ -95,6 +101,15 @@ class Sidecar:
 
     def _unlock(self) -> None:
         os.close(self._lock_fd)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that has this name now, None when there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _take_lock(path: Path) -> int:
