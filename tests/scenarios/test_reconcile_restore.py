@@ -127,6 +127,26 @@ def test_code_made_anew_reveals_no_preimage_again(network: Network, root_key: st
     assert healed(network)["agree"]
 
 
+def test_code_made_anew_hands_out_no_listed_invoice_again(network: Network) -> None:
+    """Sidecar and datastore are lost: what the node still lists is in somebody's hands."""
+    merchant = network.merchant
+    paycode_id = create(network)
+    hashes = {issue(network)["payment_hash"] for _ in range(3)}
+    merchant.stop_plugin()
+    delete_sidecar(network)
+    merchant.call("deldatastore", key=["paycodes", "code", paycode_id])
+    merchant.start_plugin()
+    again = create(network)
+    fresh = issue(network)
+    report = healed(network)
+
+    assert again == paycode_id
+    assert fresh["index"] > 3
+    assert fresh["payment_hash"] not in hashes
+    assert report["agree"]
+    assert {row["payment_hash"] for row in merchant.call("listpaycodeinvoices")["invoices"]} > hashes
+
+
 def test_lost_sidecar_and_a_caller_that_does_not_wait(network: Network) -> None:
     """An invoice asked for while the books are being rebuilt gets an index of its own."""
     create(network)
