@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cln_paycodes.errors import SidecarUnavailable
-from cln_paycodes.store.store import Store
+from cln_paycodes.store.store import Sql, Store
 from cln_paycodes.store.writer import MOST_JOBS, Transaction
 from samples import commit_levels
 
@@ -254,6 +254,24 @@ def test_read_sees_every_commit_before_it(store: Store) -> None:
         reading.join(DEADLINE_S)
 
     assert seen == [1, 2, 3]
+
+
+def test_snapshot_is_of_one_moment(store: Store) -> None:
+    """What is written between two statements of it is in neither."""
+
+    def count_twice(sql: Sql) -> list[int]:
+        counts = [_count(sql)]
+        store.write(_put("between"))
+        return [*counts, _count(sql)]
+
+    counts = store.snapshot(count_twice)
+
+    assert counts == [0, 0]
+    assert store.read(_count) == 1
+
+
+def _count(sql: Sql) -> int:
+    return int(sql.execute("SELECT count(*) FROM facts").fetchone()[0])
 
 
 def test_read_error_is_the_sidecars(store: Store) -> None:

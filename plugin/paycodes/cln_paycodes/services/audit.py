@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..core.audit import AuditLine, NodeTally, Sums
+from ..core.labels import Slot
 from ..core.reconciliation import HIGHEST_INDEX
 from ..core.records import Paycode
 from ..core.states import InvoiceStatus
@@ -16,9 +17,13 @@ SLICE = 5000
 
 
 def audit(sql: Sql, *, tallies: dict[str, NodeTally]) -> list[AuditLine]:
-    """One line for each code in the books, and for those that only the node has invoices of."""
+    """One line for each code in the books, and for those that only the node has invoices of.
+
+    `sql` shows one moment, after the one that the tallies are of.
+    """
     codes = paycodes.every(sql)
-    lines = [_line(sql, paycode, tallies.get(paycode.paycode_id, NodeTally())) for paycode in codes]
+    reserved = [slot for _, slot in invoices.open_slots(sql, InvoiceStatus.RESERVED, now=0, limit=SLICE)]
+    lines = [_line(sql, paycode, tallies.get(paycode.paycode_id, NodeTally()), reserved) for paycode in codes]
     unknown = tallies.keys() - {paycode.paycode_id for paycode in codes}
     return lines + [
         AuditLine(paycode_id=paycode_id, label="", books=Sums(), node=tallies[paycode_id].sums, cleaned=Sums())
@@ -26,12 +31,14 @@ def audit(sql: Sql, *, tallies: dict[str, NodeTally]) -> list[AuditLine]:
     ]
 
 
-def _line(sql: Sql, paycode: Paycode, tally: NodeTally) -> AuditLine:
+def _line(sql: Sql, paycode: Paycode, tally: NodeTally, reserved: Iterable[Slot]) -> AuditLine:
+    under_way = sum(slot.paycode_id == paycode.paycode_id and slot.index in tally.listed for slot in reserved)
     return AuditLine(
         paycode_id=paycode.paycode_id,
         label=paycode.terms.label,
         books=Sums(paycode.issued, paycode.paid, paycode.received_msat),
         node=tally.sums,
+        under_way=under_way,
         cleaned=_cleaned(sql, paycode.paycode_id, tally) + Sums(paycodes.pruned(sql, paycode.paycode_id)),
     )
 

@@ -320,7 +320,7 @@ class Run:
         """Books and node are both in use: their sums are compared until they are the same, a few times at most."""
         for _ in range(AUDIT_ROUNDS):
             self._catch_up()
-            self._report.audit = self._store.read(partial(audit, tallies=self._findings.tallies))
+            self._report.audit = self._store.snapshot(partial(audit, tallies=self._findings.tallies))
             if self._dry_run or all(line.agree for line in self._report.audit):
                 return
 

@@ -57,6 +57,18 @@ class Store:
         except sqlite3.Error as e:
             raise SidecarUnavailable(f"the sidecar cannot be read: {e}") from e
 
+    def snapshot(self, job: Callable[[Sql], T]) -> T:
+        """The same, but all statements of the job see one moment."""
+
+        def at_once(sql: Sql) -> T:
+            sql.execute("BEGIN")
+            try:
+                return job(sql)
+            finally:
+                sql.execute("ROLLBACK")
+
+        return self.read(at_once)
+
     def _reader(self) -> sqlite3.Connection:
         reader: _Reader | None = getattr(self._local, "reader", None)
         if reader is None:
