@@ -48,6 +48,8 @@ class DaemonNode:
         raise NotImplementedError
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> Answer:
+        if args and kwargs:
+            raise TypeError(f"{method}: JSON-RPC takes parameters by position or by name, not both")
         payload: Any = list(args) if args else kwargs
         try:
             answer: Answer = LightningRpc(str(self.rpc_path)).call(method, payload)

@@ -39,7 +39,9 @@ def test_many_deleted_invoices_are_issued_again(network: Network) -> None:
     network.merchant.stop_plugin()
     for label in issued:
         network.merchant.call("delinvoice", label, "unpaid")
-    foreign = network.merchant.call("invoice", 10_000, label_of(paycode_id, 7), "foreign", preimage="07" * 32)
+    foreign = network.merchant.call(
+        "invoice", amount_msat=10_000, label=label_of(paycode_id, 7), description="foreign", preimage="07" * 32
+    )
     network.merchant.start_plugin()
     network.merchant.call("reconcile")
     report = network.merchant.call("reconcile", full=True)
@@ -53,7 +55,9 @@ def test_lost_rows_are_taken_over_together(network: Network) -> None:
     """A run over a lost sidecar takes over what is proved, and finds the foreign hash among it."""
     paycode_id = create(network)
     issued = issue_many(network)
-    network.merchant.call("invoice", 10_000, label_of(paycode_id, 300), "foreign", preimage="07" * 32)
+    network.merchant.call(
+        "invoice", amount_msat=10_000, label=label_of(paycode_id, 300), description="foreign", preimage="07" * 32
+    )
     network.merchant.call("invoice", 10_000, "another's", "foreign")
     network.merchant.stop_plugin()
     delete_sidecar(network)
