@@ -104,14 +104,52 @@ def test_held_payment_is_canceled_by_the_operator(shared_network: Network, uniqu
 
 
 def test_hold_commands_name_what_is_wrong(shared_network: Network, unique: str) -> None:
-    """A hash that nobody pays is no hold, before and after it is issued."""
+    """What is no hold, and what is none yet, is told apart."""
     merchant = shared_network.merchant
     invoice = held_invoice(merchant, unique)
+    merchant.call("paycode-create", f"{unique}-plain")
+    plain = merchant.call("paycode-invoice", f"{unique}-plain", AMOUNT)
 
-    for method in ("hold-settle", "hold-cancel"):
-        assert code_of(merchant, method, invoice["payment_hash"]) == 3107
+    for method in DECISIONS:
+        assert code_of(merchant, method, "00" * 32) == 3107
+        assert code_of(merchant, method, plain["payment_hash"]) == 3108
         assert code_of(merchant, method, "not a hash") == -32602
+    assert code_of(merchant, "hold-settle", invoice["payment_hash"]) == 3108
     assert merchant.call("listholds", invoice["payment_hash"]) == {"holds": []}
+
+
+def test_held_invoice_that_is_canceled_before_it_is_paid_takes_no_payment(shared_network: Network, unique: str) -> None:
+    """An order that cannot be met any more: whoever pays it later has the money back at once."""
+    merchant = shared_network.merchant
+    invoice = held_invoice(merchant, unique)
+    canceled = merchant.call("hold-cancel", invoice["payment_hash"])
+    again = merchant.call("hold-cancel", invoice["payment_hash"])
+    with pytest.raises(PaymentFailed):
+        shared_network.pay(invoice["bolt11"])
+    listed = merchant.call("listholds", invoice["payment_hash"])["holds"]
+
+    assert canceled == again == listed[0]
+    assert (canceled["status"], canceled["parts"], canceled["amount_msat"]) == ("canceled", 0, 0)
+    assert canceled.keys().isdisjoint({"accepted_at", "age", "claim_deadline_height"})
+    assert status_of(merchant, invoice) == "canceled"
+    assert [event["type"] for event in events_of(merchant, invoice)] == ["hold.canceled"]
+    assert code_of(merchant, "hold-settle", invoice["payment_hash"]) == 3108
+    assert merchant.call("reconcile", full=True)["agree"] is True
+
+
+def test_parts_of_a_payment_that_is_canceled_before_it_is_complete_go_back(
+    shared_network: Network, unique: str
+) -> None:
+    """They do not wait for the rest."""
+    merchant = shared_network.merchant
+    invoice = held_invoice(merchant, unique)
+    sending = shared_network.send(invoice["bolt11"], [AMOUNT // 4], total_msat=AMOUNT)
+    poll_until(lambda: htlcs_of(merchant, invoice) == 1, 30.0, "the part did not arrive")
+    merchant.call("hold-cancel", invoice["payment_hash"])
+    answer = sending.result(30)
+
+    assert failures(answer) == [UNKNOWN_DETAILS]
+    assert status_of(merchant, invoice) == "canceled"
 
 
 def test_plugin_that_dies_gives_held_payments_back(network: Network) -> None:

@@ -65,16 +65,16 @@ def invoice_answer(invoice: Invoice) -> dict[str, Any]:
 
 
 def hold_answer(hold: Hold, *, now: int) -> dict[str, Any]:
-    """`age` is in seconds."""
+    """`age` is in seconds; what was canceled before a payment was complete has none."""
     return _present(
         payment_hash=hold.payment_hash,
         paycode_id=hold.paycode_id,
         index=hold.index,
         amount_msat=hold.amount_msat,
         parts=len(hold.parts),
-        accepted_at=hold.accepted_at,
-        age=max(0, now - hold.accepted_at),
-        claim_deadline_height=hold.claim_deadline_height,
+        accepted_at=hold.accepted_at or None,
+        age=max(0, now - hold.accepted_at) if hold.accepted_at else None,
+        claim_deadline_height=hold.claim_deadline_height or None,
         status=str(hold.status),
         reason=hold.reason,
     )

@@ -87,7 +87,7 @@ class Invoice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hold:
-    """A payment of a held invoice that is all there."""
+    """A payment of a held invoice that is all there, or an invoice that was canceled before there was one."""
 
     payment_hash: str
     paycode_id: str
@@ -98,9 +98,9 @@ class Hold:
     parts: frozenset[Key]
     #: what they are together
     amount_msat: int
-    #: unix seconds
+    #: unix seconds, 0 without a payment
     accepted_at: int
-    #: from this block height on it is canceled, and no longer settled
+    #: from this block height on it is canceled, and no longer settled; 0 without a payment
     claim_deadline_height: int
     #: why it was canceled
     reason: str | None

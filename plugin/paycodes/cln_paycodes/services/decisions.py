@@ -39,7 +39,7 @@ from ..core.records import Hold, Invoice
 from ..core.states import InvoiceStatus
 from ..errors import ActionUnderWay, IllegalState, NodeRefused, PaycodesError, WaitTimeout
 from ..node.port import Node
-from ..store import invoices
+from ..store import holds, invoices
 from ..store.store import Store
 from ..store.writer import Transaction
 from .actions import Engine
@@ -147,17 +147,21 @@ class Decisions:
         )
 
     def cancel(self, payment_hash: str, reason: str = "canceled by hold-cancel") -> Hold:
-        """Give a held payment back to its payer; the same again changes nothing.
+        """Give a held payment back to its payer, or take no payment of an invoice that has none yet; the same again
+        changes nothing.
 
-        Raises UnknownInvoice, and IllegalState when it is being settled or is paid.
+        Raises UnknownInvoice, and IllegalState when it is being settled or is over.
         """
-        hold = self._holds.find(payment_hash)
-        self._store.write(partial(self._decide_to_cancel, hold=hold, reason=reason))
+        self._store.write(partial(self._decide_to_cancel, payment_hash=payment_hash, reason=reason))
         return self._holds.find(payment_hash)
 
-    def _decide_to_cancel(self, tx: Transaction, hold: Hold, reason: str) -> None:
-        if invoices.get(tx, hold.slot).status is not _S.CANCELED:
-            self._engine.begin(tx, hold.payment_hash, ActionKind.CANCEL, {})
+    def _decide_to_cancel(self, tx: Transaction, payment_hash: str, reason: str) -> None:
+        hold = holds.by_hash(tx, payment_hash)
+        if hold is None:
+            self._holds.record_canceled_unpaid(tx, payment_hash, reason)
+            self._engine.begin(tx, payment_hash, ActionKind.CANCEL, {})
+        elif hold.status is not _S.CANCELED:
+            self._engine.begin(tx, payment_hash, ActionKind.CANCEL, {})
             self._holds.record_canceled(tx, hold, reason)
 
     # --- time ---

@@ -33,7 +33,7 @@ from ..core.states import InvoiceStatus
 from ..errors import IllegalState, PaycodesError, UnknownInvoice, describe
 from ..node.port import Node
 from ..store import holds, invoices, outbox
-from ..store.store import Store
+from ..store.store import Sql, Store
 from ..store.writer import Transaction
 from .books import Books
 from .timer import Timer
@@ -240,9 +240,10 @@ class Holds:
     # --- the books ---
 
     def find(self, payment_hash: str) -> Hold:
+        """Raises UnknownInvoice, and IllegalState when nothing is held of that invoice."""
         found = self.listed(payment_hash)
         if not found:
-            raise UnknownInvoice(f"no held payment has the payment hash {payment_hash}: see listholds")
+            raise self._store.read(partial(_no_hold, payment_hash=payment_hash))
         return found[0]
 
     def listed(self, payment_hash: str | None) -> list[Hold]:
@@ -279,7 +280,27 @@ class Holds:
         holds.set_reason(tx, hold.payment_hash, reason)
         self._tell(tx, EventType.HOLD_CANCELED, canceled, reason=reason)
 
+    def record_canceled_unpaid(self, tx: Transaction, payment_hash: str, reason: str) -> None:
+        """The same of an invoice of which no payment was complete. Raises UnknownInvoice, IllegalState."""
+        row = invoices.by_hash(tx, payment_hash)
+        if row is None or not row.hold or row.status is not _S.ISSUED:
+            raise _no_hold(tx, payment_hash)
+        canceled = self._books.change(tx, row.slot, _S.CANCELED)
+        holds.insert(tx, payment_hash, parts=[], amount_msat=0, accepted_at=0, claim_deadline_height=0)
+        holds.set_reason(tx, payment_hash, reason)
+        self._tell(tx, EventType.HOLD_CANCELED, canceled, reason=reason)
+
     def _tell(self, tx: Transaction, event_type: EventType, invoice: Invoice, **of_hold: str | int) -> None:
         event = hold_event(self._node_id, event_type, invoice, timestamp=self._clock(), **of_hold)
         if outbox.add(tx, event):
             tx.after_commit(self._told)
+
+
+def _no_hold(sql: Sql, payment_hash: str) -> PaycodesError:
+    """Why there is none."""
+    row = invoices.by_hash(sql, payment_hash)
+    if row is None:
+        return UnknownInvoice(f"no held payment has the payment hash {payment_hash}: see listholds")
+    if not row.hold:
+        return IllegalState(f"{row.label} is not a held invoice")
+    return IllegalState(f"{row.label} is {row.status}: nothing is held")
