@@ -269,11 +269,12 @@ class Shop:
 
     def decide(self, kind: ActionKind) -> None:
         """What the operator says, without waiting for what comes of it."""
-        decide = {
-            ActionKind.SETTLE: self.plugin.decisions._decide_to_settle,
-            ActionKind.CANCEL: partial(self.plugin.decisions._decide_to_cancel, reason="the operator"),
-        }[kind]
-        self.plugin.store.write(partial(decide, hold=self.hold()))
+        decisions = self.plugin.decisions
+        if kind is ActionKind.SETTLE:
+            decide = partial(decisions._decide_to_settle, hold=self.hold())
+        else:
+            decide = partial(decisions._decide_to_cancel, payment_hash=self.row.payment_hash, reason="the operator")
+        self.plugin.store.write(decide)
 
     def finish(self) -> None:
         """Drive what was decided to its end."""

@@ -10,10 +10,12 @@ from backend import eventually
 from cln_paycodes.core.actions import ActionKind
 from cln_paycodes.core.holds import FINAL_CLTV_BLOCKS, MARGIN_BLOCKS, claim_deadline_height, margin_blocks
 from cln_paycodes.core.states import InvoiceStatus
-from cln_paycodes.errors import ActionUnderWay, IllegalState, SidecarUnavailable, UnknownInvoice
+from cln_paycodes.errors import ActionUnderWay, IllegalState, SidecarUnavailable
 from cln_paycodes.services.decisions import LOOK_S
 from cln_paycodes.services.holds import INCOMPLETE_S
+from cln_paycodes.store import invoices
 from holding import AMOUNT, TIP, UNKNOWN_DETAILS, Shop
+from samples import NOW
 
 pytestmark = pytest.mark.actions
 
@@ -283,11 +285,33 @@ def test_settling_is_refused_from_the_deadline_on(shop: Shop) -> None:
     assert shop.ends() == ["held"]
 
 
-def test_incomplete_payment_is_no_hold(shop: Shop) -> None:
-    """There is nothing to decide."""
+def test_incomplete_payment_cannot_be_settled(shop: Shop) -> None:
+    """There is nothing to take."""
     shop.offer(1, HALF)
 
-    with pytest.raises(UnknownInvoice):
+    with pytest.raises(IllegalState, match="nothing is held"):
         shop.decide(SETTLE)
-    with pytest.raises(UnknownInvoice):
+
+
+def test_incomplete_payment_can_be_canceled(shop: Shop) -> None:
+    """What has come goes back, and what comes later is left to the node, which does not know the invoice."""
+    shop.offer(1, HALF)
+    shop.decide(CANCEL)
+    shop.finish()
+    eventually(lambda: shop.ends() != ["held"])
+    shop.offer(2, HALF)
+
+    assert shop.ends() == [UNKNOWN_DETAILS, UNKNOWN_DETAILS]
+    assert shop.status() is S.CANCELED
+    assert shop.told() == ["hold.canceled"]
+    assert shop.node.listed == {}
+
+
+def test_invoice_that_is_over_is_not_canceled(shop: Shop) -> None:
+    """Its end stays what it was."""
+    shop.plugin.store.write(lambda tx: invoices.change(tx, shop.row.slot, S.EXPIRED, now=NOW))
+
+    with pytest.raises(IllegalState, match="expired"):
         shop.decide(CANCEL)
+    assert shop.status() is S.EXPIRED
+    assert shop.told() == []
