@@ -212,6 +212,28 @@ def test_settling_survives_death(
     require_end(killed.network, invoice, payment, together if with_node else alone)
 
 
+@pytest.mark.parametrize("point", ["register:called", "settle:released"])
+def test_settled_payment_whose_invoice_is_deleted_before_the_plugin_is_back_is_paid(
+    die_at: Callable[..., Killed], unique: str, point: str
+) -> None:
+    """The node lists it no more: its bookkeeper has the money, and nobody is told that the payer has it back."""
+    killed = die_at(point, with_node=False)
+    merchant = killed.merchant
+    if killed.network.kind == "devnode":
+        pytest.skip("the stand-in for the node has no bookkeeper")
+    invoice, payment = hold(killed.network, unique)
+    wait_status(merchant, invoice, OPEN)
+    with contextlib.suppress(RpcError):
+        merchant.call("hold-settle", invoice["payment_hash"])
+    came = arrived(payment)
+    merchant.call("delinvoice", label=invoice["label"], status=PAID)
+    killed.revive()
+    wait_status(merchant, invoice, PAID)
+
+    assert came
+    assert told_of(merchant, invoice) == ["hold.accepted", "hold.settled", "invoice.paid"]
+
+
 @pytest.mark.parametrize("point", ["action:begun", "register:called"])
 def test_decision_is_given_up_when_the_node_comes_back_too_late(
     die_at: Callable[..., Killed], unique: str, point: str

@@ -19,7 +19,7 @@ from cln_paycodes.core.labels import Slot
 from cln_paycodes.core.records import Hold, Invoice, NodeInvoice
 from cln_paycodes.core.states import InvoiceStatus
 from cln_paycodes.errors import NodeRefused
-from cln_paycodes.node.port import Issued, Wanted
+from cln_paycodes.node.port import Credit, Issued, Wanted
 from cln_paycodes.services.actions import _RUN_TWICE, Engine
 from cln_paycodes.services.decisions import Decisions
 from cln_paycodes.services.holds import Holds, Part
@@ -63,6 +63,8 @@ class Node(Datastore):
         self.htlcs: dict[Key, Htlc] = {}
         #: what became of each HTLC: `settled`, or the failure's code
         self.ends: dict[Key, str] = {}
+        #: what its bookkeeper knows
+        self.credits: dict[str, Credit] = {}
         #: another plugin refuses what it is to settle
         self.refuses = False
         #: None: it does not know
@@ -121,6 +123,9 @@ class Node(Datastore):
             raise NodeRefused("delinvoice", 906, f"it is {self.listed[label].status}")
         del self.listed[label]
 
+    def bookkeeper_credit(self, payment_hash: str) -> Credit | None:
+        return self.credits.get(payment_hash)
+
     def go_on(self, key: Key) -> None:
         """The hook's `continue`; so does a plugin's death."""
         htlc = self.htlcs.pop(key)
@@ -131,6 +136,7 @@ class Node(Datastore):
         self.ends[key] = "settled"
         if all(other.payment_hash != htlc.payment_hash for other in self.htlcs.values()):
             self.listed[known.label] = known._replace(status="paid", received_msat=htlc.total_msat, paid_at=NOW)
+            self.credits[htlc.payment_hash] = Credit(amount_msat=htlc.total_msat, at=NOW)
 
     def answer(self, key: Key, answer: Mapping[str, str]) -> None:
         if answer["result"] == "continue":

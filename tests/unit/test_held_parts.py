@@ -194,6 +194,18 @@ def test_what_the_node_settled_while_the_plugin_was_dead_is_paid(shop: Shop) -> 
     assert shop.told() == ["hold.accepted", "hold.settled", "invoice.paid"]
 
 
+def test_what_was_paid_and_deleted_while_the_plugin_was_dead_is_paid(shop: Shop) -> None:
+    """The node lists it no more; its bookkeeper has the money, and nobody is told that the payer has it back."""
+    registered(shop)
+    shop.restart(with_node=False)
+    shop.node.listed.clear()
+    shop.plugin.engine.start()
+    eventually(lambda: shop.status() is not S.ACCEPTED)
+
+    assert shop.status() is S.PAID
+    assert shop.told() == ["hold.accepted", "hold.settled", "invoice.paid"]
+
+
 def test_payment_that_the_node_refuses_after_it_was_let_go_is_canceled(shop: Shop) -> None:
     """Nobody else ends it: the payer has it back, and the operator is told."""
     shop.node.refuses = True

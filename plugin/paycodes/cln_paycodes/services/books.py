@@ -192,6 +192,14 @@ class Books:
             tx.after_commit(partial(self._forget_intent, after.slot))
         return self._tell(tx, after)
 
+    def record_paid(self, tx: Transaction, slot: Slot, evidence: Evidence) -> None:
+        """Money came in for an invoice that the node no longer lists; what is paid already stays as it is."""
+        row = invoices.get(tx, slot)
+        if row.status is not _S.PAID:
+            finding = Finding(kind=FindingKind.CONFIRMED, slot=slot, to=_S.PAID)
+            paid = Repair(finding=finding, fact=None, payment_hash=row.payment_hash, evidence=evidence)
+            self._tell(tx, self._move(tx, row, paid))
+
     def change(self, tx: Transaction, slot: Slot, to: InvoiceStatus, **fields: Any) -> Invoice:
         """Move one invoice, and tell those who wait for it once that is on disk."""
         string = fields.get("bolt11")

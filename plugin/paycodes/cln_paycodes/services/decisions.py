@@ -22,7 +22,8 @@ Who has the money when processes die, by the point that was reached:
 A payment that is given up after the node was told of its invoice (the deadline came while the node was away, a channel
 is gone) is canceled only when the node has forgotten the invoice: no HTLC that comes late is settled then. While the
 node catches up with the chain nothing is let go, as nobody knows how late it is. A payment that was let go is canceled
-when the node itself has given it back: another plugin refused it, or it came too late after a crash.
+when the node itself has given it back: another plugin refused it, or it came too late after a crash. An invoice
+that the node had, and that is gone, may have been paid and deleted meanwhile: the node's bookkeeper is asked.
 
 What was answered to `hold-settle` is never lost: it answers when the HTLCs are let go (6).
 """
@@ -35,6 +36,7 @@ from functools import partial
 
 from .. import crash
 from ..core.actions import ActionKind, ActionState, Checkpoint, Done, Failed, Next, Outcome, Park
+from ..core.reconciliation import Trace
 from ..core.records import Hold, Invoice
 from ..core.states import InvoiceStatus
 from ..errors import ActionUnderWay, IllegalState, NodeRefused, PaycodesError, WaitTimeout
@@ -48,6 +50,7 @@ from .holds import Holds
 from .registration import Registration
 from .timer import Timer
 from .waiting import Waiters
+from .witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -252,12 +255,20 @@ class Decisions:
     def _row(self, hold: Hold) -> Invoice:
         return self._store.read(partial(invoices.get, slot=hold.slot))
 
-    def _give_up(self, hold: Hold, reason: str) -> Failed:
+    def _give_up(self, hold: Hold, reason: str) -> Outcome:
         """Cancel it, after the node has forgotten what it may have been told: whatever lets go of HTLCs from now on,
         it does not settle them. Raises NodeRefused when it was paid just now.
         """
         fact = self._node.invoice_by_label(hold.slot.label)
-        if fact is not None and fact.status != "expired":
+        if fact is None and self._row(hold).registered:
+            # Someone deleted it, perhaps when it was paid: this process was not there.
+            if self._holds.is_leaving(hold):
+                return Park(wake_after_s=LOOK_S)
+            evidence = Witness(self._node, unbroken=False, rewound=False).evidence(hold.payment_hash, in_doubt=True)
+            if evidence.trace is Trace.PAID:
+                write = partial(self._books.record_paid, slot=hold.slot, evidence=evidence)
+                return Park(write=write, wake_after_s=LOOK_S)
+        elif fact is not None and fact.status != "expired":
             self._node.delete_unpaid_invoice(hold.slot.label)
         return Failed(reason, write=partial(self._holds.record_canceled, hold=hold, reason=reason))
 

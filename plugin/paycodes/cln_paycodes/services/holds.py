@@ -232,6 +232,11 @@ class Holds:
         """No HTLC of a payment that was let go waits at the node any more: it was settled, or the payer has it back."""
         return hold.payment_hash not in undecided(self._node.incoming_htlcs())
 
+    def is_leaving(self, hold: Hold) -> bool:
+        """An HTLC of the payment is decided and still in its channel: the node's bookkeeper does not know of it yet."""
+        htlcs = self._node.incoming_htlcs()
+        return any(htlc.payment_hash == hold.payment_hash and not htlc.is_undecided for htlc in htlcs)
+
     def give_back(self, payment_hash: str) -> None:
         """Fail what is kept of a payment that is canceled."""
         with self._lock:
