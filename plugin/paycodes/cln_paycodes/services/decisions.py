@@ -160,11 +160,12 @@ class Decisions:
 
     def _decide_to_cancel(self, tx: Transaction, payment_hash: str, reason: str) -> None:
         hold = holds.by_hash(tx, payment_hash)
+        if hold is not None and hold.status is _S.CANCELED:
+            return
+        self._engine.begin(tx, payment_hash, ActionKind.CANCEL, {})
         if hold is None:
             self._holds.record_canceled_unpaid(tx, payment_hash, reason)
-            self._engine.begin(tx, payment_hash, ActionKind.CANCEL, {})
-        elif hold.status is not _S.CANCELED:
-            self._engine.begin(tx, payment_hash, ActionKind.CANCEL, {})
+        else:
             self._holds.record_canceled(tx, hold, reason)
 
     # --- time ---

@@ -281,18 +281,19 @@ class Holds:
             return
         if row.status not in (_S.ACCEPTED, _S.SETTLING):
             raise IllegalState(f"{row.label} is {row.status}: it cannot be canceled any more")
-        canceled = self._books.change(tx, hold.slot, _S.CANCELED)
-        holds.set_reason(tx, hold.payment_hash, reason)
-        self._tell(tx, EventType.HOLD_CANCELED, canceled, reason=reason)
+        self._record_canceled(tx, hold.slot, reason)
 
     def record_canceled_unpaid(self, tx: Transaction, payment_hash: str, reason: str) -> None:
         """The same of an invoice of which no payment was complete. Raises UnknownInvoice, IllegalState."""
         row = invoices.by_hash(tx, payment_hash)
         if row is None or not row.hold or row.status is not _S.ISSUED:
             raise _no_hold(tx, payment_hash)
-        canceled = self._books.change(tx, row.slot, _S.CANCELED)
         holds.insert(tx, payment_hash, parts=[], amount_msat=0, accepted_at=0, claim_deadline_height=0)
-        holds.set_reason(tx, payment_hash, reason)
+        self._record_canceled(tx, row.slot, reason)
+
+    def _record_canceled(self, tx: Transaction, slot: Slot, reason: str) -> None:
+        canceled = self._books.change(tx, slot, _S.CANCELED)
+        holds.set_reason(tx, canceled.payment_hash, reason)
         self._tell(tx, EventType.HOLD_CANCELED, canceled, reason=reason)
 
     def _tell(self, tx: Transaction, event_type: EventType, invoice: Invoice, **of_hold: str | int) -> None:
