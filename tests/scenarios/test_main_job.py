@@ -285,6 +285,7 @@ def test_outgoing_payments_are_told(network: Network) -> None:
         ("paycode-create", {"label": "l", "hold": "maybe"}, -32602, "hold"),
         ("paycode-create", {"label": "l", "root_key": "00" * 33}, -32602, "root_key"),
         ("paycode-create", {"label": "l", "webhook": "ftp://x"}, -32602, "webhook"),
+        ("paycode-create", {"label": "l", "webhook": "http://%SHOP%/paid"}, -32602, "webhook"),
         ("paycode-create", {"label": "l", "colour": "red"}, -32602, "colour"),
         ("paycode-invoice", {"paycode": "no-such-code", "amount_msat": 1}, 3101, "no-such-code"),
         ("paycode-invoice", {"paycode": "{code}", "amount_msat": -1}, -32602, "amount_msat"),

@@ -23,10 +23,9 @@ from .core.labels import Slot
 from .core.records import DeliveryStatus, Endpoint, Paycode
 from .core.states import InvoiceStatus
 from .core.terms import Issue, PaycodeStatus, Terms
-from .core.urls import check_endpoint_url
 from .errors import BadParameter
 from .parameters import Parameter
-from .services.endpoints import OVERLAP_MAX_S, OVERLAP_S, Change
+from .services.endpoints import OVERLAP_MAX_S, OVERLAP_S, Change, checked_url
 from .services.issuing import PAYER_DATA_BYTES, Request
 from .store import invoices, outbox, paycodes
 
@@ -83,7 +82,7 @@ _LIMIT = Parameter(name="limit", kind=p.whole)
 def _webhook_url(name: str, value: Any) -> str:
     """The URL as given, once it is known to be one that `webhook-add` takes."""
     url = p.text(name, value)
-    check_endpoint_url(url, name=name)
+    checked_url(url, name=name)
     return url
 
 
@@ -138,7 +137,7 @@ def paycode_create(
 
 def _webhook_of(services: Services, paycode: Paycode, url: str) -> Answer | None:
     """An endpoint for the events of one code; None when it is there already."""
-    public_url = check_endpoint_url(url)
+    public_url = checked_url(url)
     for endpoint in services.endpoints.every():
         if (endpoint.url, endpoint.paycode_id) == (public_url, paycode.paycode_id):
             return None

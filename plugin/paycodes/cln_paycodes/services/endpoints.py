@@ -100,7 +100,7 @@ class Endpoints:
 
         Without `from_sequence` it gets what becomes true from now on, with 0 everything that the outbox has.
         """
-        public_url = _checked(url)
+        public_url = checked_url(url)
         _require_known(events)
         shown_once = self._first_secret(public_url, secret)
         endpoint_id = f"ep_{self._randomness(8).hex()}"
@@ -176,7 +176,7 @@ class Endpoints:
     def _changed_fields(self, before: Endpoint, change: Change) -> tuple[dict[str, Any], str | None]:
         fields: dict[str, Any] = {}
         if change.url is not None:
-            fields["url"] = _checked(change.url)
+            fields["url"] = checked_url(change.url)
             fields["sealed_credentials"] = self._sealed_credentials(change.url, before.endpoint_id)
             if kind_of(fields["url"]) is not kind_of(before.url):
                 raise BadParameter("url: a webhook stays one, and so does a NATS endpoint: add another endpoint")
@@ -259,11 +259,11 @@ class Endpoints:
         return problems
 
 
-def _checked(url: str) -> str:
-    """The URL as it may be seen; BadParameter unless it can be sent to."""
-    public_url = check_endpoint_url(url)
+def checked_url(url: str, *, name: str = "url") -> str:
+    """The URL as it may be seen; BadParameter, which begins with `name`, unless it can be sent to."""
+    public_url = check_endpoint_url(url, name=name)
     if kind_of(public_url) is EndpointKind.WEBHOOK:
-        check_host(public_url)
+        check_host(public_url, name=name)
     return public_url
 
 

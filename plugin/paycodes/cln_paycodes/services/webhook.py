@@ -34,12 +34,12 @@ _BODY_TIMEOUT_S = 2.0
 _USER_AGENT = f"cln-paycodes/{__version__}"
 
 
-def check_host(url: str) -> None:
-    """BadParameter when the host in an http:// or https:// URL is none that a request can be sent to."""
+def check_host(url: str, *, name: str) -> None:
+    """BadParameter, which begins with `name`, when no request can be sent to the host of an http:// or https:// URL."""
     try:
         parse_url(url)
     except exceptions.LocationParseError:
-        raise BadParameter("url: its host is not a name or address; write one as the DNS has it") from None
+        raise BadParameter(f"{name}: its host is not a name or address; write one as the DNS has it") from None
 
 
 class WebhookPublisher:
