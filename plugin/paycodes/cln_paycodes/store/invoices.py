@@ -24,6 +24,9 @@ _COLUMNS = (
 )
 _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 
+#: As the index of open invoices says it, which is found by these words.
+_OPEN = "(status = 'reserved' OR status = 'issued' OR status = 'paying' OR status = 'accepted' OR status = 'settling')"
+
 #: Values of `registered`: whether the node was told of an invoice, and when.
 _NOT, _FROM_THE_START, _LATE = 0, 1, 2
 
@@ -142,8 +145,7 @@ def open_slots(
     """
     until = now if past_time else 1 << 62
     rows = sql.execute(
-        "SELECT expires_at, sequence, paycode_id, idx FROM invoices WHERE status = ?"
-        " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling') AND expires_at <= ?"
+        f"SELECT expires_at, sequence, paycode_id, idx FROM invoices WHERE status = ? AND {_OPEN} AND expires_at <= ?"
         " AND (registered <> 0 OR expires_at <= ?) AND (expires_at, sequence) > (?, ?)"
         " ORDER BY expires_at, sequence LIMIT ?",
         (str(status), until, now, *after, limit),
@@ -171,20 +173,14 @@ def newest_issued(sql: Sql) -> Invoice | None:
 def is_any_over(sql: Sql, *, first: int, last: int) -> bool:
     """An issued invoice that the node was never told of has its end from `first` to `last`, in unix seconds."""
     row = sql.execute(
-        "SELECT 1 FROM invoices WHERE status = 'issued'"
-        " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')"
-        " AND expires_at BETWEEN ? AND ? AND registered = 0 LIMIT 1",
+        "SELECT 1 FROM invoices WHERE status = 'issued' AND expires_at BETWEEN ? AND ? AND registered = 0 LIMIT 1",
         (first, last),
     ).fetchone()
     return row is not None
 
 
 def count_open(sql: Sql, status: InvoiceStatus) -> int:
-    row = sql.execute(
-        "SELECT count(*) FROM invoices WHERE status = ?"
-        " AND status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')",
-        (str(status),),
-    ).fetchone()
+    row = sql.execute(f"SELECT count(*) FROM invoices WHERE status = ? AND {_OPEN}", (str(status),)).fetchone()
     return int(row[0])
 
 
@@ -306,9 +302,7 @@ def mark_registered(sql: Sql, slot: Slot) -> None:
 
 def open_hashes(sql: Sql) -> list[bytes]:
     """The payment hashes, of 32 bytes, of all invoices that may still be paid."""
-    rows = sql.execute(
-        "SELECT payment_hash FROM invoices WHERE status IN ('reserved', 'issued', 'paying', 'accepted', 'settling')"
-    )
+    rows = sql.execute(f"SELECT payment_hash FROM invoices WHERE {_OPEN}")
     return [bytes.fromhex(row[0]) for row in rows]
 
 
