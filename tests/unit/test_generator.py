@@ -7,12 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 import curve
 import pytest
 from cln_paycodes.core import generator
-from cln_paycodes.core.generator import add_multiple
+from cln_paycodes.core.generator import Augend
 from coincurve import PrivateKey, PublicKey
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 POINT = PrivateKey.from_int(7).public_key
+
+
+def add_multiple(point: PublicKey, scalar: bytes) -> bytes:
+    (total,) = Augend(point).plus([scalar])
+    return total
 
 
 def by_plain_python(point: int, scalar: int) -> bytes:
@@ -45,6 +50,14 @@ def test_sum_is_that_of_the_librarys_own_addition(secret: int, scalar: int) -> N
     tweak = scalar.to_bytes(32, "big")
 
     assert add_multiple(point, tweak) == point.add(tweak).format()
+
+
+@given(scalars=st.lists(st.integers(0, curve.ORDER - 8), max_size=5))
+def test_each_of_many_is_added_to_the_same_point(scalars: list[int]) -> None:
+    """None of them sees what was added before."""
+    each = [scalar.to_bytes(32, "big") for scalar in scalars]
+
+    assert Augend(POINT).plus(each) == [POINT.add(scalar).format() for scalar in each]
 
 
 def test_point_at_infinity_is_refused() -> None:

@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coincurve import PrivateKey, PublicKey
 
-from .generator import add_multiple
+from .generator import CURVE_ORDER, Augend
 
 #: What `makesecret` is asked for to get the seed of all codes of this node.
 SEED_LABEL = "cln-paycodes/1"
-
-#: The order of secp256k1.
-CURVE_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 
 #: The first index that is ever handed out.
 FIRST_INDEX = 1
@@ -60,7 +58,7 @@ class RootKey:
         if len(compressed) != 33:
             raise ValueError("a root key is a compressed public key of 33 bytes")
         try:
-            self._point = PublicKey(compressed)
+            self._point = Augend(PublicKey(compressed))
         except ValueError:
             raise ValueError("a root key is a compressed public key on secp256k1") from None
         self._compressed = compressed
@@ -78,15 +76,20 @@ class RootKey:
 
     def invoice(self, index: int) -> InvoiceKeys:
         """Preimage and payment hash of invoice `index` (0 to 2^64-1)."""
-        preimage = self._preimage(index)
+        (preimage,) = self._preimages([index])
         return InvoiceKeys(index=index, preimage=preimage, payment_hash=hashlib.sha256(preimage).digest())
 
     def payment_hash(self, index: int) -> str:
         """Of invoice `index`, in hex."""
-        return hashlib.sha256(self._preimage(index)).hexdigest()
+        return self.payment_hashes([index])[0]
 
-    def _preimage(self, index: int) -> bytes:
-        return hashlib.sha256(add_multiple(self._point, tweak(self._compressed, index))).digest()
+    def payment_hashes(self, indexes: Iterable[int]) -> list[str]:
+        """Of many invoices, in hex."""
+        return [hashlib.sha256(preimage).hexdigest() for preimage in self._preimages(indexes)]
+
+    def _preimages(self, indexes: Iterable[int]) -> list[bytes]:
+        children = self._point.plus(tweak(self._compressed, index) for index in indexes)
+        return [hashlib.sha256(child).digest() for child in children]
 
     def __repr__(self) -> str:
         return f"RootKey({self.paycode_id})"
