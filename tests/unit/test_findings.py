@@ -1,25 +1,24 @@
-"""Findings on their way to the books: what a run has written is told, however the run ended."""
+"""Findings on their way to the books, each for itself: what a run has written is told, however the run ended."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cln_paycodes.core.found import columns_of
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot, parse_label
 from cln_paycodes.core.records import NodeInvoice
 from cln_paycodes.core.report import Report
+from cln_paycodes.core.states import InvoiceStatus
 from cln_paycodes.services import findings
 from cln_paycodes.services.findings import Findings
 from cln_paycodes.store import invoices, outbox
 from cln_paycodes.store.store import Store
-from cln_paycodes.store.writer import Transaction
 from samples import NOW, add_invoice, add_paycode, commit_levels
 from wiring import books_on
 
@@ -59,9 +58,14 @@ class Bench:
         assert slot is not None
         return listed(slot.index, self.status)
 
-    def adopt(self, *indexes: int, status: str = "expired") -> None:
-        facts = {Slot(ROOT.paycode_id, index): listed(index, status) for index in indexes}
-        self.findings.adopt([columns_of(slot, fact, now=NOW) for slot, fact in facts.items()])
+    def reserve(self, *indexes: int, **fields: Any) -> None:
+        for index in indexes:
+            given = {"payment_hash": ROOT.payment_hash(index), "amount_msat": 1000, **fields}
+            self.store.write(partial(add_invoice, slot=Slot(ROOT.paycode_id, index), **given))
+
+    def look(self, *indexes: int) -> None:
+        for index in indexes:
+            self.findings.look(Slot(ROOT.paycode_id, index))
 
 
 def listed(index: int, status: str = "expired") -> NodeInvoice:
@@ -87,29 +91,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.store.close()
 
 
-def test_events_are_told_when_all_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not with each batch: a long walk is not slowed down by those who are told."""
-    monkeypatch.setattr(findings, "BATCH", 2)
-    with bench.findings:
-        bench.adopt(1, 2)
-        bench.adopt(3, 4)
-        told_before = bench.told.is_set()
-        bench.findings.flush()
-        told_after = bench.told.is_set()
-
-    assert (told_before, told_after) == (False, True)
-    assert bench.report.events == bench.report.counts["adopted"] == 4
-
-
 @pytest.mark.parametrize("written", [1, 2])
 def test_events_of_a_run_that_was_cut_off_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    """Those of every batch that was written."""
+    """Those of every batch that was written, and on disk with it."""
     monkeypatch.setattr(findings, "BATCH", 2)
+    bench.reserve(1, 2, 3, 4, 5)
+    levels = commit_levels(bench.store)
 
     def run() -> None:
         with bench.findings:
-            for number in range(written):
-                bench.adopt(2 * number + 1, 2 * number + 2)
+            bench.look(*range(1, 2 * written + 2))
             raise CutOff
 
     with pytest.raises(CutOff):
@@ -117,110 +108,47 @@ def test_events_of_a_run_that_was_cut_off_are_told(bench: Bench, monkeypatch: py
 
     assert bench.told.wait(DEADLINE_S)
     assert bench.store.read(outbox.event_count) == 2 * written
-
-
-def test_row_that_has_got_in_between_is_judged_as_it_is(bench: Bench) -> None:
-    """The node is asked for it again; all others are taken over one by one, each with its event."""
-    known = Slot(ROOT.paycode_id, 2)
-    bench.store.write(lambda tx: add_invoice(tx, known, payment_hash=ROOT.payment_hash(2), amount_msat=1000))
-    before = bench.books.by_slot(known)
-    assert before is not None
-    with bench.findings:
-        bench.adopt(1, 2, 3)
-        bench.findings.flush()
-    rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
-
-    assert [(row.index, row.status) for row in rows] == [(2, "expired"), (1, "expired"), (3, "expired")]
-    assert rows[0].sequence == before.sequence
-    assert bench.asked == [known.label]
-    assert (bench.report.counts["adopted"], bench.report.counts["confirmed"]) == (2, 1)
-    assert bench.report.events == 3
+    assert levels == [2] * written
 
 
 def test_others_who_want_to_write_are_let_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between some rows, and between findings, however many there are; all are written in the end."""
-    monkeypatch.setattr(findings, "TOGETHER", 2)
-    for index in (7, 8, 9):
-        row = partial(
-            add_invoice, slot=Slot(ROOT.paycode_id, index), payment_hash=ROOT.payment_hash(index), amount_msat=1000
+    """Between findings, however many there are; all are written in the end."""
+    bench.reserve(7, 8, 9)
+    seen: list[int] = []
+    carry_out = bench.books.carry_out
+
+    def while_others_come(*given: Any) -> bool:
+        bench.store.submit(
+            lambda tx: seen.append(tx.execute("SELECT sum(status = 'expired') FROM invoices").fetchone()[0])
         )
-        bench.store.write(row)
-    seen: list[tuple[int, int]] = []
+        return carry_out(*given)
 
-    def count(tx: Transaction) -> None:
-        seen.append(tx.execute("SELECT count(*), sum(status = 'expired') FROM invoices").fetchone())
-
-    def while_others_come(work: Callable[..., Any]) -> Callable[..., Any]:
-        def works(*given: Any) -> Any:
-            bench.store.submit(count)
-            return work(*given)
-
-        return works
-
-    monkeypatch.setattr(bench.books, "adopt", while_others_come(bench.books.adopt))
-    monkeypatch.setattr(bench.books, "carry_out", while_others_come(bench.books.carry_out))
+    monkeypatch.setattr(bench.books, "carry_out", while_others_come)
     with bench.findings:
-        bench.adopt(1, 2, 3)
-        for index in (7, 8, 9):
-            bench.findings.look(Slot(ROOT.paycode_id, index))
+        bench.look(7, 8, 9)
         bench.findings.flush()
     bench.store.write(lambda _: None)
 
-    assert seen == [(5, 2), (6, 3), (6, 4), (6, 5), (6, 6)]
+    assert seen == [1, 2, 3]
 
 
-def test_row_that_cannot_be_is_a_conflict(bench: Bench) -> None:
-    """Its hash is another row's: told to a person, and the others are taken over."""
-    other = Slot(ROOT.paycode_id, 9)
-    bench.store.write(lambda tx: add_invoice(tx, other, payment_hash=ROOT.payment_hash(2)))
-    with bench.findings:
-        bench.adopt(1, 2, 3)
-        bench.findings.flush()
-    rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
-
-    assert sorted(row.index for row in rows) == [1, 3, 9]
-    assert list(bench.report.conflicts) == [Slot(ROOT.paycode_id, 2)]
-    assert bench.report.counts["adopted"] == 2
-    assert bench.asked == []
-
-
-@pytest.mark.parametrize("way", ["page", "look"])
-def test_reserved_row_gives_way_to_an_earlier_life_of_its_code(bench: Bench, way: str) -> None:
+def test_reserved_row_gives_way_to_an_earlier_life_of_its_code(bench: Bench) -> None:
     """The node has its index with another amount, and nobody ever had the string of ours."""
-    slot = Slot(ROOT.paycode_id, 2)
-    bench.store.write(lambda tx: add_invoice(tx, slot, payment_hash=ROOT.payment_hash(2), amount_msat=7000))
+    bench.reserve(2, amount_msat=7000)
     with bench.findings:
-        bench.adopt(1, 3)
-        if way == "page":
-            bench.adopt(2)
-        else:
-            bench.findings.look(slot)
+        bench.look(2)
         bench.findings.flush()
     rows = bench.store.read(lambda sql: invoices.page(sql, limit=9))
 
-    assert sorted((row.index, row.status, row.amount_msat) for row in rows) == [
-        (index, "expired", 1000) for index in (1, 2, 3)
-    ]
-    assert bench.report.counts["adopted"] == bench.report.events == 3
-
-
-@pytest.mark.parametrize(("status", "synchronous"), [("expired", 2), ("unpaid", 1)])
-def test_event_is_on_disk_before_it_can_be_sent(bench: Bench, status: str, synchronous: int) -> None:
-    """Whoever sends may see it as soon as it is written; rows alone can wait for the cursors."""
-    levels = commit_levels(bench.store)
-    with bench.findings:
-        bench.adopt(1, 2, status=status)
-        bench.findings.flush()
-
-    assert levels == [synchronous]
+    assert [(row.index, row.status, row.amount_msat) for row in rows] == [(2, "expired", 1000)]
+    assert bench.report.counts["adopted"] == bench.report.events == 1
 
 
 @pytest.mark.parametrize(("status", "conflicts"), [("paid", 0), ("unpaid", 1)])
 def test_page_that_is_older_than_the_row(bench: Bench, status: str, conflicts: int) -> None:
     """Paid since the node wrote the page: only what it says now can be a conflict."""
     slot = Slot(ROOT.paycode_id, 2)
-    bench.adopt(2, status="paid")
-    bench.findings.flush()
+    bench.reserve(2, status=InvoiceStatus.PAID)
     bench.status = status
     repair = bench.findings.judge_slot(slot, bench.books.by_slot(slot), listed(2, "unpaid"), paged=True)
     bench.findings.flush()

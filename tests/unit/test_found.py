@@ -8,7 +8,7 @@ import pytest
 from cln_paycodes.core.answers import TOLD, invoice_event
 from cln_paycodes.core.bolt11 import UnsignedInvoice, encode
 from cln_paycodes.core.events import EventRow
-from cln_paycodes.core.found import Found, event_of, prove, slot_of
+from cln_paycodes.core.found import Found, derived, event_of, prove, slot_of
 from cln_paycodes.core.keys import RootKey
 from cln_paycodes.core.labels import Slot, parse_label
 from cln_paycodes.core.reconciliation import HIGHEST_INDEX, Finding, FindingKind, judge
@@ -79,7 +79,10 @@ def decided(fact: NodeInvoice) -> Finding | None:
 
 def proved(fact: NodeInvoice) -> Found | None:
     slot = parse_label(fact.label)
-    columns = None if slot is None else prove(slot, fact, KNOWN.get(slot.paycode_id), now=NOW)
+    if slot is None:
+        return None
+    (payment_hash,) = derived([slot], KNOWN.get)
+    columns = prove(slot, fact, payment_hash, now=NOW)
     return None if columns is None else Found._make(columns)
 
 

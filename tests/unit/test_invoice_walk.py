@@ -103,8 +103,8 @@ def opened(tmp_path: Path, nodes: list[ListingNode]) -> Iterator[Open]:
 
 
 def walk(node: Lightningd, *, index: str = "created", start: int = 1, last: int = 23) -> list[NodeInvoice]:
-    pages = node.invoice_pages(index=index, start=start, last=last, limit=LIMIT)
-    return [invoice for page, _ in pages for invoice in page]
+    with node.invoice_walk(index=index, start=start, last=last, limit=LIMIT) as pages:
+        return [invoice for page in pages for invoice in page]
 
 
 @pytest.mark.parametrize("start", [1, 2, 11, 23])
@@ -115,32 +115,48 @@ def test_walk_shows_every_entry_once(opened: Open, start: int) -> None:
 
 def test_walk_by_updated_index_follows_that_one(opened: Open) -> None:
     """An entry that was never updated has no place there."""
-    pages = list(opened(listed).invoice_pages(index="updated", start=1, last=99, limit=LIMIT))
+    with opened(listed).invoice_walk(index="updated", start=1, last=99, limit=LIMIT) as walk:
+        pages = [(page, walk.reached) for page in walk]
 
     assert [e.updated_index for page, _ in pages for e in page] == sorted(100 - n for n in range(1, 24) if n % 3)
     assert [reached for _, reached in pages] == [83, 90, 98, 99]
 
 
-def test_walk_that_begins_behind_its_end_asks_nothing(tmp_path: Path) -> None:
-    """The node has nothing new: it is not even called."""
-    with closing(Lightningd(str(tmp_path / "nothing"))) as node:
-        assert walk(node, start=24) == []
-
-
 def test_next_page_is_asked_for_once_its_predecessor_came(opened: Open, nodes: list[ListingNode]) -> None:
     """One ahead and never two: lightningd answers all that it finds in one socket before it looks after others."""
     ahead = []
-    for _, _reached in opened(listed).invoice_pages(index="created", start=1, last=23, limit=LIMIT):
-        ahead.append(len(nodes[0].asked))
+    with opened(listed).invoice_walk(index="created", start=1, last=23, limit=LIMIT) as walk:
+        for _ in walk:
+            ahead.append(len(nodes[0].asked))
 
     assert nodes[0].asked == [1, 6, 11, 16, 21]
     assert all(asked <= pages + 1 for pages, asked in enumerate(ahead, 1))
 
 
+def test_page_is_near_once_it_arrives(opened: Open) -> None:
+    """Not while the node is at it; behind the last one nothing is waited for."""
+    release = threading.Event()
+
+    def hesitate(asked: dict[str, Any]) -> bytes:
+        if asked["start"] > 5:
+            release.wait(DEADLINE_S)
+        return listed(asked)
+
+    with opened(hesitate).invoice_walk(index="created", start=1, last=9, limit=LIMIT) as pages:
+        next(iter(pages))
+        before = pages.is_near(0)
+        release.set()
+        there = pages.is_near(DEADLINE_S)
+        next(iter(pages))
+
+        assert (before, there, pages.is_near(0)) == (False, True, True)
+
+
 def test_walk_that_is_given_up_leaves_nothing_for_the_next(opened: Open) -> None:
     """Its last answer is never taken for another's."""
     node = opened(listed)
-    next(node.invoice_pages(index="created", start=1, last=23, limit=LIMIT))
+    with node.invoice_walk(index="created", start=1, last=23, limit=LIMIT) as given_up:
+        next(iter(given_up))
 
     assert walk(node, start=21) == list(map(invoice_of, ENTRIES[20:]))
 
@@ -171,9 +187,13 @@ def test_walk_without_an_answer_is_unknown(opened: Open, garbage: bytes, told: s
     """The node ends the connection, answers what is none, or stops in the middle; what came before was handed out."""
     node = opened(lambda asked: listed(asked) if asked["start"] < 10 else garbage)
     seen: list[int] = []
-    with pytest.raises(NodeUnknown, match=told):
-        seen.extend(reached for _, reached in node.invoice_pages(index="created", start=1, last=23, limit=LIMIT))
+    with (
+        pytest.raises(NodeUnknown, match=told),
+        node.invoice_walk(index="created", start=1, last=23, limit=LIMIT) as pages,
+    ):
+        seen.extend(page[-1].created_index for page in pages)
 
+    assert seen == [5, 10]
     assert walk(node, start=1, last=9)[-1].created_index == 10
 
 

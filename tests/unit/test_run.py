@@ -35,7 +35,6 @@ class Bench:
         self._is_listed = False
         node: Any = SimpleNamespace(
             last_index=lambda **_: 0,
-            invoice_pages=lambda *_, **__: iter(()),
             payments=lambda **_: [],
             read_datastore=lambda *_: [],
             invoice_by_label=self._invoice_by_label,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cln_paycodes.errors import SidecarUnavailable
 from cln_paycodes.store.store import Sql, Store
-from cln_paycodes.store.writer import MOST_JOBS, Transaction
+from cln_paycodes.store.writer import MOST_JOBS, Rejected, Transaction
 from samples import commit_levels
 
 DEADLINE_S = 20
@@ -104,7 +104,7 @@ def test_job_that_breaks_a_constraint_undoes_only_itself(store: Store) -> None:
         first, second, third = store.submit(_put("a")), store.submit(_put("a")), store.submit(_put("b"))
 
     assert (first.result(DEADLINE_S), third.result(DEADLINE_S)) == ("a", "b")
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(Rejected, match="UNIQUE"):
         second.result(DEADLINE_S)
     assert _names(store) == {"a", "b"}
 

@@ -7,7 +7,8 @@ on their way from the node into the books plain ones, which `sqlite3` takes as t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from .answers import TOLD, invoice_event
@@ -138,11 +139,6 @@ def paid_of(rows: Iterable[Columns]) -> list[tuple[int, int | None]]:
     return [(row[_INDEX], row[_RECEIVED_MSAT]) for row in rows if row[_STATUS] == _PAID]
 
 
-def is_any_told(rows: Iterable[Columns]) -> bool:
-    """Some of them have an `event_of`."""
-    return any(row[_STATUS] in _TOLD for row in rows)
-
-
 def open_hashes_of(rows: Iterable[Columns]) -> list[str]:
     """Payment hashes of those that may still be paid."""
     return [row[_PAYMENT_HASH] for row in rows if row[_STATUS] in _OPEN]
@@ -152,13 +148,23 @@ def payer_data_text(payer_data: dict[str, Any] | None) -> str | None:
     return None if payer_data is None else compact(payer_data)
 
 
-def prove(slot: Slot, fact: NodeInvoice, root: RootKey | None, *, now: int) -> Columns | None:
+def derived(slots: Collection[Slot], root_of: Callable[[str], RootKey | None]) -> Iterator[str | None]:
+    """The payment hash of each slot; None when its code is unknown."""
+    indexes: dict[str, list[int]] = {}
+    for paycode_id, index in slots:
+        indexes.setdefault(paycode_id, []).append(index)
+    hashes: dict[str, Iterator[str | None]] = {}
+    for paycode_id, of_code in indexes.items():
+        root = root_of(paycode_id)
+        hashes[paycode_id] = repeat(None) if root is None else iter(root.payment_hashes(of_code))
+    return (next(hashes[paycode_id]) for paycode_id, _ in slots)
+
+
+def prove(slot: Slot, fact: NodeInvoice, payment_hash: str | None, *, now: int) -> Columns | None:
     """The row of an invoice that is taken over if the books have none: its hash is the one that its code derives.
 
     None for all that this does not decide: an unknown code, what contradicts, payments by offers.
     """
-    if root is None or fact.offer_id is not None:
-        return None
-    if foreignness(slot, fact, root.payment_hash(slot.index)) is not None:
+    if fact.offer_id is not None or foreignness(slot, fact, payment_hash) is not None:
         return None
     return columns_of(slot, fact, now=now)

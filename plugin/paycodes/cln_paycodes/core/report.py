@@ -45,6 +45,11 @@ class Report:
         else:
             self.counts[_COUNTED[finding.kind]] += 1
 
+    def not_recorded(self, finding: Finding, why: str) -> None:
+        """What was counted is for a person instead."""
+        self.counts[_COUNTED[finding.kind]] -= 1
+        self.conflicts[finding.slot] = f"{finding.kind} could not be recorded: {why}"
+
     def adopted(self, count: int) -> None:
         """So many invoices at once."""
         self.counts[_COUNTED[FindingKind.ADOPTED]] += count

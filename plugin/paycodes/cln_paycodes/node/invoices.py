@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -20,37 +21,50 @@ _METHOD = "listinvoices"
 
 
 class InvoiceWalk:
-    """One walk, by one thread; another may `interrupt` it."""
+    """One walk from an index to a later one, page by page, by one thread; another may `interrupt` it.
 
-    def __init__(self, socket_path: str, *, timeout_s: float) -> None:
-        """Raises NodeUnknown when the node is away."""
-        self._timeout_s = timeout_s
+    The next page is on its way while this one is worked on, and never more: what is found in its socket lightningd
+    answers before it looks after others.
+    """
+
+    def __init__(self, socket_path: str, *, index: str, start: int, last: int, limit: int, timeout_s: float) -> None:
+        """From `start` to `last`; raises NodeUnknown when the node is away."""
+        self._index, self._last, self._limit, self._timeout_s = index, last, limit, timeout_s
+        #: how far the pages handed out so far reach
+        self.reached = start - 1
         self._frames = Frames()
         try:
             self._sock = open_socket(socket_path, send_timeout_s=timeout_s, receive_timeout_s=timeout_s)
         except OSError as e:
             raise failed(_METHOD, e) from e
+        self._arrived = select.poll()
+        self._arrived.register(self._sock, select.POLLIN)
 
-    def pages(self, *, index: str, start: int, last: int, limit: int) -> Iterator[tuple[list[NodeInvoice], int]]:
-        """Each page from `start` to `last`, and how far it reaches; NodeRefused, or NodeUnknown when none came in time.
+    def begin(self) -> None:
+        """Ask for the first page."""
+        self._ask(self.reached + 1)
 
-        The next page is on its way while this one is worked on, and never more: what is found in its socket
-        lightningd answers before it looks after others.
-        """
-        self._ask(index, start, limit)
-        while True:
-            page = self._page()
-            reached = min(last, _place(page[-1], index)) if len(page) == limit else last
-            if reached < last:
-                self._ask(index, reached + 1, limit)
-            yield page, reached
-            if reached >= last:
-                return
+    def __iter__(self) -> Iterator[list[NodeInvoice]]:
+        return self
 
-    def _ask(self, index: str, start: int, limit: int) -> None:
-        asked = request(f"cln-paycodes:{_METHOD}#{start}", _METHOD, {"index": index, "start": start, "limit": limit})
+    def __next__(self) -> list[NodeInvoice]:
+        """The next page; NodeRefused, or NodeUnknown when none came in time."""
+        if self.reached >= self._last:
+            raise StopIteration
+        page = self._page()
+        self.reached = min(self._last, _place(page[-1], self._index)) if len(page) == self._limit else self._last
+        if self.reached < self._last:
+            self._ask(self.reached + 1)
+        return page
+
+    def is_near(self, within_s: float) -> bool:
+        """The next page begins to arrive in so many seconds, or there is none."""
+        return self.reached >= self._last or bool(self._arrived.poll(within_s * 1000))
+
+    def _ask(self, start: int) -> None:
+        params = {"index": self._index, "start": start, "limit": self._limit}
         try:
-            self._sock.sendall(asked)
+            self._sock.sendall(request(f"cln-paycodes:{_METHOD}#{start}", _METHOD, params))
         except OSError as e:
             raise failed(_METHOD, e) from e
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 from ..chaining import then
@@ -94,17 +95,17 @@ class Lightningd:
         page = self._call("listinvoices", index=index, start=start, limit=limit)["invoices"]
         return [invoice_of(entry) for entry in page]
 
-    def invoice_pages(
-        self, *, index: str, start: int, last: int, limit: int
-    ) -> Iterator[tuple[list[NodeInvoice], int]]:
-        if start > last:
-            return
-        walk = InvoiceWalk(self._socket_path, timeout_s=self._timeout_s)
+    @contextmanager
+    def invoice_walk(self, *, index: str, start: int, last: int, limit: int) -> Iterator[InvoiceWalk]:
+        walk = InvoiceWalk(
+            self._socket_path, index=index, start=start, last=last, limit=limit, timeout_s=self._timeout_s
+        )
         self._walks.add(walk)
         try:
             if self._closed:
                 raise NodeUnknown("the node's invoices were not listed: the plugin is stopping")
-            yield from walk.pages(index=index, start=start, last=last, limit=limit)
+            walk.begin()
+            yield walk
         finally:
             self._walks.discard(walk)
             walk.close()

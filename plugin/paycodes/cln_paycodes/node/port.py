@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,6 +79,20 @@ class InvoiceTraits:
     adds_more: bool
 
 
+class InvoicePages(Protocol):
+    """Pages of the node's list, the next one asked for while this one is worked on."""
+
+    #: the index up to which the pages handed out so far reach
+    reached: int
+
+    def __iter__(self) -> Iterator[list[NodeInvoice]]: ...
+
+    def __next__(self) -> list[NodeInvoice]: ...
+
+    def is_near(self, within_s: float) -> bool:
+        """The next page begins to arrive in so many seconds, or there is none."""
+
+
 class Node(Protocol):
     def node_id(self) -> str: ...
 
@@ -104,10 +119,8 @@ class Node(Protocol):
     def invoices(self, *, index: str, start: int, limit: int) -> list[NodeInvoice]:
         """A page by `created` or `updated` index, from `start` (1 at least) on."""
 
-    def invoice_pages(
-        self, *, index: str, start: int, last: int, limit: int
-    ) -> Iterator[tuple[list[NodeInvoice], int]]:
-        """Every page likewise from `start` to `last`, and how far it reaches."""
+    def invoice_walk(self, *, index: str, start: int, last: int, limit: int) -> AbstractContextManager[InvoicePages]:
+        """Every page likewise from `start` to `last`, which is not before it."""
 
     def payments(self, *, index: str, start: int, limit: int) -> list[NodePayment]:
         """A page of the parts of outgoing payments, likewise."""

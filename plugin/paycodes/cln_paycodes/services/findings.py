@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import NamedTuple
 
 from .. import crash
 from ..core.audit import NodeTally
-from ..core.found import Columns, by_code, columns_of, indexes_of, is_any_told, paid_of, slot_of
+from ..core.found import Columns, by_code, indexes_of, paid_of
 from ..core.labels import Slot
 from ..core.reconciliation import NO_EVIDENCE, Evidence, Finding, FindingKind, judge
 from ..core.records import Invoice, NodeInvoice
@@ -19,7 +18,7 @@ from ..core.report import Report
 from ..core.states import IllegalMove
 from ..errors import NodeRefused
 from ..node.port import Node
-from ..store import cursors, invoices
+from ..store import cursors
 from ..store.store import Store
 from ..store.writer import Rejected, Transaction
 from .books import Books, Repair
@@ -32,9 +31,6 @@ from .registry import Registry
 #: Findings that are written at a time, unless others wait for the writer. Each batch of new rows touches nearly every
 #: page of the index of hashes, so few large ones are quicker.
 BATCH = 4000
-
-#: New rows behind which it is seen whether others wait: 2 ms.
-TOGETHER = 200
 
 #: Calls under way at the same time when the node is asked to list rows again.
 ISSUED_TOGETHER = 16
@@ -63,23 +59,6 @@ class Sources:
     check: Callable[[], None]
 
 
-class _Left(NamedTuple):
-    """What is still to be written."""
-
-    new: list[Columns]
-    repairs: list[Repair]
-
-
-class _Written(NamedTuple):
-    """What came of writing."""
-
-    #: how many were made
-    events: int
-    #: slots that have got a row since they had none
-    between: list[Slot]
-    left: _Left
-
-
 class Findings:
     def __init__(self, sources: Sources, report: Report, *, dry_run: bool) -> None:
         self._sources = sources
@@ -92,8 +71,6 @@ class Findings:
         #: slots with a finding already: in a dry run the created and the updated walk find the same one twice
         self._found: set[Slot] = set()
         self._unwritten: list[Repair] = []
-        #: what has no row, as rows
-        self._new: list[Columns] = []
         #: events were made that nobody was told of yet
         self._untold = False
         #: rows that the node is to list (again), and why
@@ -205,59 +182,38 @@ class Findings:
 
     def record(self, repairs: list[Repair]) -> None:
         """Have findings written, each on its own; many pages share a commit."""
-        for repair in repairs:
-            if repair.finding.kind is FindingKind.ADOPTED and repair.fact is not None:
-                self._new.append(columns_of(repair.finding.slot, repair.fact, now=self._sources.clock()))
-            else:
-                self._unwritten.append(repair)
+        self._unwritten += repairs
         self._write_enough()
 
-    def adopt(self, rows: list[Columns]) -> None:
-        """Count and have written rows that are proved to be ours, and that the books do not have."""
+    def adopted(self, tx: Transaction, rows: list[Columns]) -> None:
+        """Count rows that this transaction has taken over."""
         for paycode_id, of_code in by_code(rows).items():
             self.tally(paycode_id).meet_all(indexes_of(of_code), paid_of(of_code))
         self.report.adopted(len(rows))
-        self._new += rows
-        self._write_enough()
+        made = self._books.adopted(tx, rows)
+        self.report.events += made
+        self._untold |= made > 0
 
     def _write_enough(self) -> None:
-        if len(self._unwritten) + len(self._new) >= BATCH:
+        if len(self._unwritten) >= BATCH:
             self._write_all()
 
     def _write_all(self) -> None:
-        """Returns when it is written: what is only taken over can be asked of the node again, and need not be on disk
-        before the cursors are. Events are: whoever sends them may see them from now on.
-        """
-        left = _Left(self._new, self._unwritten)
-        self._new, self._unwritten = [], []
-        while left.new or left.repairs:
-            durable = bool(left.repairs) or is_any_told(left.new)
-            written = self._store.submit(partial(self._write, left=left), durable=durable).result()
-            self.report.events += written.events
-            self._untold |= written.events > 0
+        """Returns when it is written."""
+        left, self._unwritten = self._unwritten, []
+        while left:
+            events, left = self._store.write(partial(self._write, repairs=left))
+            self.report.events += events
             crash.point("reconcile:written")
-            self.report.adopted(-len(written.between))
-            for slot in written.between:
-                self.look(slot)
-            left = written.left
-        if self._unwritten:
-            self._write_all()
 
-    def _write(self, tx: Transaction, left: _Left) -> _Written:
-        """As much of it as may be while others wait for the writer; some of it always."""
-        events, between, new, repairs = 0, [], left.new, left.repairs
-        while new:
-            some, new = new[:TOGETHER], new[TOGETHER:]
-            made, late = self._adopt_together(tx, some)
-            events += made
-            between += late
-            if tx.is_awaited():
-                return _Written(events, between, _Left(new, repairs))
+    def _write(self, tx: Transaction, repairs: list[Repair]) -> tuple[int, list[Repair]]:
+        """As many as others who wait for the writer let through; how many events that made, and what is left."""
+        events = 0
         for done, repair in enumerate(repairs, 1):
             events += self._carry_out(tx, repair)
             if tx.is_awaited():
-                return _Written(events, between, _Left([], repairs[done:]))
-        return _Written(events, between, _Left([], []))
+                return events, repairs[done:]
+        return events, []
 
     def _carry_out(self, tx: Transaction, repair: Repair) -> int:
         """How many events that made."""
@@ -269,30 +225,9 @@ class Findings:
             with tx.part():
                 return int(self._books.carry_out(tx, repair))
         except (IllegalMove, Rejected, LookupError) as e:
-            self._note_unrecorded(tx, finding.slot, f"{finding.kind} could not be recorded: {e}")
+            self.report.not_recorded(finding, str(e))
+            cursors.put_fact(tx, CONFLICT + finding.slot.label, self.report.conflicts[finding.slot])
             return 0
-
-    def _note_unrecorded(self, tx: Transaction, slot: Slot, detail: str) -> None:
-        self.report.conflicts[slot] = detail
-        cursors.put_fact(tx, CONFLICT + slot.label, detail)
-
-    def _adopt_together(self, tx: Transaction, new: list[Columns]) -> tuple[int, list[Slot]]:
-        """Take over at once what has no row; one by one where that cannot be. How many events that made, and which
-        slots have got a row since they had none.
-        """
-        try:
-            with tx.part():
-                return self._books.adopt(tx, new), []
-        except Rejected as e:
-            if len(new) == 1:
-                slot = slot_of(new[0])
-                if invoices.by_slot(tx, slot) is not None:
-                    return 0, [slot]
-                self.report.adopted(-1)
-                self._note_unrecorded(tx, slot, f"{FindingKind.ADOPTED} could not be recorded: {e}")
-                return 0, []
-        each = [self._adopt_together(tx, [row]) for row in new]
-        return sum(made for made, _ in each), [slot for _, between in each for slot in between]
 
     def flush(self) -> None:
         """Write what was found, and have it told: only now, so that this does not slow down a walk."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from functools import partial
 
-from ..core.found import prove
+from .. import crash
+from ..core.found import Columns, derived, prove
 from ..core.labels import Slot, parse_label
 from ..core.records import NodeInvoice
 from ..core.report import Report
 from ..core.seen import UnbrokenRange
+from ..node.port import InvoicePages
 from ..store import found_invoices, invoices
+from ..store.writer import Rejected, Transaction
 from ..yielding import yielding
 from .continuity import Anchors
 from .findings import Findings, Sources
@@ -19,8 +23,17 @@ from .findings import Findings, Sources
 #: ones make no run quicker, as the next one is on its way while this one is worked on.
 PAGE = 25
 
-#: Each takes 20 us, most of it on the curve.
+#: Of a page, those that have a slot.
+Facts = dict[Slot, NodeInvoice]
+
+#: Each takes 15 us, most of it on the curve.
 _PROVED_AT_A_TIME = 8
+
+#: Pages that share a commit: each one touches nearly every page of the index of hashes, so few large ones are quicker.
+PAGES_AT_A_TIME = 160
+
+#: Seconds between two looks whether others wait for the writer, while the node makes a page.
+_LOOK_S = 0.005
 
 
 class Listing:
@@ -35,62 +48,104 @@ class Listing:
         self.created = UnbrokenRange(after["created"])
         self.updated = UnbrokenRange(after["updated"])
         self.anchors = Anchors()
+        #: with an offer, met and not looked at
+        self._offered: list[NodeInvoice] = []
         #: payments by offers: a dry run, which writes none of them down, meets those behind both indexes twice
         self._by_offer: set[str] = set()
 
     def judge(self, index: str, start: int, last: int) -> Iterator[int]:
         """Judge what the node lists by one of its indexes, some at a time; how far it is."""
-        for page, reached in self._sources.node.invoice_pages(index=index, start=start, last=last, limit=PAGE):
-            self._sources.check()
-            self._judge_page(page)
-            yield reached
+        if start > last:
+            return
+        with self._sources.node.invoice_walk(index=index, start=start, last=last, limit=PAGE) as walk:
+            for page in walk:
+                facts = self._meet(page)
+                if facts and not self._findings.dry_run and not self._are_known(facts):
+                    facts = self._take_over(facts, walk)
+                self._write_offer_payments()
+                if facts:
+                    self._judge_facts(facts)
+                yield walk.reached
 
-    def _judge_page(self, page: list[NodeInvoice]) -> None:
-        self._meet(page)
-        self._offer_payments(page)
-        facts = {slot: entry for entry in page if (slot := parse_label(entry.label)) is not None}
-        self._report.checked += len(facts)
-        if not self._findings.dry_run and not self._are_known(facts):
-            facts = self._adopt(facts)
-        if facts:
-            self._judge_facts(facts)
-
-    def _meet(self, page: list[NodeInvoice]) -> None:
+    def _meet(self, page: list[NodeInvoice]) -> Facts:
+        """Note what a page shows; those of its invoices that have a slot."""
+        self._sources.check()
         for entry in page:
             created, updated = entry.created_index, entry.updated_index or 0
             self.created.meet(created)
             self.updated.meet(updated)
             self.anchors.meet(entry.payment_hash, created=created, updated=updated)
+        self._offered += [entry for entry in page if entry.offer_id is not None]
+        facts = {slot: entry for entry in page if (slot := parse_label(entry.label)) is not None}
+        self._report.checked += len(facts)
+        return facts
 
-    def _offer_payments(self, page: list[NodeInvoice]) -> None:
+    def _write_offer_payments(self) -> None:
         """Payments by offers have no slot: what the node says of them is simply written down."""
+        offered, self._offered = self._offered, []
         if self._findings.dry_run:
-            page = [entry for entry in page if entry.offer_id is not None and entry.payment_hash not in self._by_offer]
-            self._by_offer.update(entry.payment_hash for entry in page if entry.status == "paid")
-        new = self._sources.offers.take(page, dry_run=self._findings.dry_run)
+            offered = [entry for entry in offered if entry.payment_hash not in self._by_offer]
+            self._by_offer.update(entry.payment_hash for entry in offered if entry.status == "paid")
+        new = self._sources.offers.take(offered, dry_run=self._findings.dry_run)
         self._report.counts["adopted"] += new
         self._report.events += new
 
     def _are_known(self, slots: Collection[Slot]) -> bool:
-        """Some of them may be in the books already, or on their way there."""
-        return self._sources.issuing.is_any_under_way(slots) or self._store.read(
-            partial(found_invoices.among, slots=slots)
-        )
+        """Some of them may be in the books already."""
+        return self._store.read(partial(found_invoices.among, slots=slots))
 
-    def _adopt(self, facts: dict[Slot, NodeInvoice]) -> dict[Slot, NodeInvoice]:
-        """Take over those that the books lack and whose hash is the one that their code derives; the others."""
-        root_of, now = self._sources.registry.root_by_id, self._sources.clock()
+    def _take_over(self, facts: Facts, walk: InvoicePages) -> Facts:
+        """Take over, from a page and those that follow it, what the books lack and whose hash is the one that its code
+        derives; what is still to be judged.
+        """
+        met: Facts = {}
+        try:
+            left = self._store.write(partial(self._write_pages, facts=facts, walk=walk, met=met))
+        except Rejected:
+            return met  # one of them has got a row meanwhile, or cannot have one
+        crash.point("reconcile:written")
+        return left
+
+    def _write_pages(self, tx: Transaction, *, facts: Facts, walk: InvoicePages, met: Facts) -> Facts:
+        """Each is written while the node makes the next one, and many share a commit, unless others wait for it."""
+        left: Facts = {}
+        new: list[Columns] = []
+        for pages in itertools.count(1):
+            met |= facts
+            rows, others = self._proved(facts)
+            found_invoices.insert(tx, rows)
+            new += rows
+            left |= others
+            page = None if pages == PAGES_AT_A_TIME else _page_unless_awaited(walk, tx)
+            if page is None:
+                break
+            facts = self._meet(page)
+        self._findings.adopted(tx, new)
+        return left
+
+    def _proved(self, facts: Facts) -> tuple[list[Columns], Facts]:
+        """The rows of those whose hash is the one that their code derives; the others."""
+        if self._sources.issuing.is_any_under_way(facts):
+            return [], facts
+        now, hashes = self._sources.clock(), derived(facts, self._sources.registry.root_by_id)
         rows, others = [], {}
-        for slot, fact in yielding(facts.items(), every=_PROVED_AT_A_TIME):
-            row = prove(slot, fact, root_of(slot.paycode_id), now=now)
+        for (slot, fact), payment_hash in yielding(zip(facts.items(), hashes, strict=True), every=_PROVED_AT_A_TIME):
+            row = prove(slot, fact, payment_hash, now=now)
             if row is None:
                 others[slot] = fact
             else:
                 rows.append(row)
-        self._findings.adopt(rows)
-        return others
+        return rows, others
 
-    def _judge_facts(self, facts: dict[Slot, NodeInvoice]) -> None:
+    def _judge_facts(self, facts: Facts) -> None:
         rows = self._store.read(partial(invoices.by_slots, slots=facts))
         found = (self._findings.judge_slot(slot, rows.get(slot), fact, paged=True) for slot, fact in facts.items())
         self._findings.record([repair for repair in found if repair is not None])
+
+
+def _page_unless_awaited(walk: InvoicePages, tx: Transaction) -> list[NodeInvoice] | None:
+    """The next page, once it is there; None when others wait for the writer, or at the end."""
+    while not walk.is_near(_LOOK_S):
+        if tx.is_awaited():
+            return None
+    return None if tx.is_awaited() else next(iter(walk), None)

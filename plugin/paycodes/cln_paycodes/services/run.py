@@ -275,8 +275,7 @@ class Run:
         self.seen |= values
         if self._dry_run:
             return
-        # What was taken over without an fsync is on disk with them.
-        if self._report.counts["adopted"] or any(self._before.get(name) != value for name, value in values.items()):
+        if any(self._before.get(name) != value for name, value in values.items()):
             self._store.write(
                 partial(_put_cursors, values=values, anchors=self._listing.anchors, everything=self._everything)
             )

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..core.found import Columns, by_code, indexes_of, open_hashes_of, paid_of
 from ..core.labels import Slot
-from ..yielding import yielding
 from . import paycodes
 from .store import Sql
 
-#: Each takes 10 us.
-_INSERTED_AT_A_TIME = 20
 
-
-def insert(sql: Sql, found: Sequence[Columns]) -> None:
-    """New rows of what the node lists, all at once: a lost sidecar gets back many thousands of them."""
+def insert(sql: Sql, found: Iterable[Columns]) -> None:
+    """New rows of what the node lists; they are still to be counted."""
     sql.executemany(
         "INSERT INTO invoices (payment_hash, paycode_id, idx, status, amount_msat, received_msat, bolt11,"
         " created_at, expires_at, paid_at, moved_at, payer_data, description, description_hashed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        yielding(found, every=_INSERTED_AT_A_TIME),
+        found,
     )
+
+
+def count(sql: Sql, found: Iterable[Columns]) -> None:
+    """In the sums of their codes, all at once: a lost sidecar gets back many thousands of them."""
     for paycode_id, rows in by_code(found).items():
         received = paid_of(rows)
         paycodes.count(

@@ -32,7 +32,7 @@ MOST_JOBS = 256
 
 
 class Rejected(Exception):
-    """A part of a job broke a rule of the tables, and was undone."""
+    """A job, or a part of one, broke a rule of the tables, and was undone."""
 
 
 class Transaction:
@@ -94,8 +94,8 @@ class Writer:
         self._thread.start()
 
     def submit(self, run: Callable[[Transaction], T], *, durable: bool = True) -> Future[T]:
-        """The future is done when the job is on disk (not `durable`: when it can be read), or holds what it raised, or
-        SidecarUnavailable.
+        """The future is done when the job is on disk (not `durable`: when it can be read), or holds what it raised,
+        Rejected, or SidecarUnavailable.
         """
         job: _Job[T] = _Job(run, durable)
         with self._closing:
@@ -177,6 +177,8 @@ class Writer:
             job.result = job.run(transaction)
         except sqlite3.OperationalError:
             raise  # disk full, I/O error, locked: the whole commit fails
+        except sqlite3.IntegrityError as e:
+            job.error = Rejected(str(e))
         except BaseException as e:
             job.error = e
         else:
