@@ -60,6 +60,12 @@ def test_each_of_many_is_added_to_the_same_point(scalars: list[int]) -> None:
     assert Augend(POINT).plus(each) == [POINT.add(scalar).format() for scalar in each]
 
 
+@pytest.mark.parametrize("secret", [1, 2, int.from_bytes(b"\1" * 32, "big"), curve.ORDER - 1])
+def test_point_of_every_key_is_taken(secret: int) -> None:
+    """One whose bytes are all 1 is in the examples of BOLT 3, and may be given as a root key."""
+    assert add_multiple(PrivateKey.from_int(secret).public_key, bytes(31) + b"\5") == by_plain_python(secret, 5)
+
+
 def test_point_at_infinity_is_refused() -> None:
     """A point and its negative have no sum that could be a key."""
     with pytest.raises(ValueError, match=r"."):
