@@ -297,6 +297,22 @@ def test_nobody_waits_for_a_page_that_the_node_is_at(bench: Bench) -> None:
     assert [row.index for row in bench.rows()] == [1, 2]
 
 
+def test_what_is_written_does_not_wait_for_a_node_that_is_slow(bench: Bench) -> None:
+    """Nor for one that never answers, which whoever asks it without the writer gives up."""
+    bench.near = lambda: False
+    seen: list[int] = []
+
+    def pages() -> Iterator[list[NodeInvoice]]:
+        for index in (1, 2, 3):
+            seen.append(len(bench.rows()))
+            yield [listed(index)]
+
+    bench.walk(pages())
+
+    assert seen == [0, 1, 2]
+    assert len(bench.rows()) == 3
+
+
 def test_events_are_told_when_all_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not with each commit, and on disk with the rows: a long walk is not slowed down by those who are told."""
     monkeypatch.setattr(listing, "PAGES_AT_A_TIME", 1)

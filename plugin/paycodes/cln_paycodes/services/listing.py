@@ -35,6 +35,10 @@ PAGES_AT_A_TIME = 160
 #: Seconds between two looks whether others wait for the writer, while the node makes a page.
 _LOOK_S = 0.005
 
+#: Looks after which what is written so far is committed: a node that is slow keeps nobody from the rows, and one that
+#: never answers is given up by who waits for it elsewhere.
+_LOOKS = 200
+
 
 class Listing:
     """What was met of the list."""
@@ -144,8 +148,11 @@ class Listing:
 
 
 def _page_unless_awaited(walk: InvoicePages, tx: Transaction) -> list[NodeInvoice] | None:
-    """The next page, once it is there; None when others wait for the writer, or at the end."""
-    while not walk.is_near(_LOOK_S):
+    """The next page, if it is there soon; None when others wait for the writer, or at the end."""
+    for _ in range(_LOOKS):
+        is_near = walk.is_near(_LOOK_S)
         if tx.is_awaited():
             return None
-    return None if tx.is_awaited() else next(iter(walk), None)
+        if is_near:
+            return next(iter(walk), None)
+    return None
