@@ -291,6 +291,24 @@ def test_lazy_issue_survives_death(die_at: Callable[..., Killed], unique: str, w
     assert merchant.call("reconcile", full=True)["agree"] is True
 
 
+@pytest.mark.parametrize("terms", [{"issue": "lazy"}, {"hold": True}])
+def test_start_repairs_an_unlisted_issue_that_no_one_asks_about_again(
+    die_at: Callable[..., Killed], unique: str, terms: dict[str, Any]
+) -> None:
+    """Who waits for the index gets its invoice, though the node has nothing of it."""
+    killed = die_at("issue:signed", with_node=False)
+    merchant = killed.merchant
+    merchant.call("paycode-create", label=unique, **terms)
+    with pytest.raises(RpcError):
+        merchant.call("paycode-invoice", unique, AMOUNT)
+    killed.revive()
+    issued = merchant.call("paycode-wait", unique, 1, "issued", 30)
+
+    assert merchant.call("decode", issued["bolt11"])["payment_hash"] == issued["payment_hash"]
+    assert merchant.call("listinvoices", label=issued["label"])["invoices"] == []
+    assert merchant.call("reconcile", full=True)["agree"] is True
+
+
 @with_or_without_the_node
 @pytest.mark.parametrize(("point", "alone", "together"), LAZY)
 def test_lazy_payment_survives_death(

@@ -27,6 +27,9 @@ _SELECT = f"SELECT {_COLUMNS} FROM invoices"
 #: As the index of open invoices says it, which is found by these words.
 _OPEN = "(status = 'reserved' OR status = 'issued' OR status = 'paying' OR status = 'accepted' OR status = 'settling')"
 
+#: The node was told of it, or is still to sign its string, or (a parameter: now) its time is over.
+_MAY_CONCERN_NODE = "(registered <> 0 OR status = 'reserved' OR expires_at <= ?)"
+
 #: Values of `registered`: whether the node was told of an invoice, and when.
 _NOT, _FROM_THE_START, _LATE = 0, 1, 2
 
@@ -140,13 +143,13 @@ def open_slots(
     after: tuple[int, int] = (-1, -1),
     limit: int,
 ) -> list[tuple[tuple[int, int], Slot]]:
-    """Slots in one open state that are past their time or (not `past_time`) that the node may have, the earliest to
-    expire first, each with the place to go on `after`.
+    """Slots in one open state that are past their time or (not `past_time`) that the node may have or never signed, the
+    earliest to expire first, each with the place to go on `after`.
     """
     until = now if past_time else 1 << 62
     rows = sql.execute(
         f"SELECT expires_at, sequence, paycode_id, idx FROM invoices WHERE status = ? AND {_OPEN} AND expires_at <= ?"
-        " AND (registered <> 0 OR expires_at <= ?) AND (expires_at, sequence) > (?, ?)"
+        f" AND {_MAY_CONCERN_NODE} AND (expires_at, sequence) > (?, ?)"
         " ORDER BY expires_at, sequence LIMIT ?",
         (str(status), until, now, *after, limit),
     )
@@ -159,7 +162,7 @@ def open_between(
     """The same of one code, with an index from that of `first` to `last`, in no order."""
     rows = sql.execute(
         "SELECT expires_at, sequence, idx FROM invoices WHERE paycode_id = ? AND idx BETWEEN ? AND ? AND status = ?"
-        " AND (registered <> 0 OR expires_at <= ?)",
+        f" AND {_MAY_CONCERN_NODE}",
         (first.paycode_id, first.index, last, str(status), now),
     )
     return [((row[0], row[1]), Slot(first.paycode_id, row[2])) for row in rows]
