@@ -330,6 +330,20 @@ def test_events_are_told_when_all_is_written(bench: Bench, monkeypatch: pytest.M
     assert levels == [2, 2, 2]
 
 
+def test_events_are_written_with_their_page(bench: Bench) -> None:
+    """Not those of a whole commit at its end, which everyone who waits for the writer would wait for."""
+    written: list[int] = []
+
+    def pages() -> Iterator[list[NodeInvoice]]:
+        for index in (1, 2, 3):
+            written.append(bench.store._sidecar.writer.execute("SELECT count(*) FROM events").fetchone()[0])
+            yield [listed(index)]
+
+    bench.walk(pages())
+
+    assert written == [0, 1, 2]
+
+
 @pytest.mark.parametrize(("together", "written"), [(1, 3), (2, 2), (9, 0)])
 def test_events_of_a_walk_that_was_cut_off_are_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, together: int, written: int

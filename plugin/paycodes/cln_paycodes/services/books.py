@@ -214,10 +214,6 @@ class Books:
         it that they are told.
         """
         found_invoices.insert(tx, found)
-        return self.adopted(tx, found)
-
-    def adopted(self, tx: Transaction, found: list[Columns]) -> int:
-        """Likewise what else comes with rows that are in the books already, in this transaction."""
         found_invoices.count(tx, found)
         tx.after_commit(partial(self._wake, found))
         tx.after_commit(partial(self._opened, open_hashes_of(found)))

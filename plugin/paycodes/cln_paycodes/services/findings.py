@@ -185,14 +185,13 @@ class Findings:
         self._unwritten += repairs
         self._write_enough()
 
-    def adopted(self, tx: Transaction, rows: list[Columns]) -> None:
-        """Count rows that this transaction has taken over."""
+    def adopted(self, rows: list[Columns], *, events: int) -> None:
+        """Count rows that were taken over, and the events that came with them."""
         for paycode_id, of_code in by_code(rows).items():
             self.tally(paycode_id).meet_all(indexes_of(of_code), paid_of(of_code))
         self.report.adopted(len(rows))
-        made = self._books.adopted(tx, rows)
-        self.report.events += made
-        self._untold |= made > 0
+        self.report.events += events
+        self._untold |= events > 0
 
     def _write_enough(self) -> None:
         if len(self._unwritten) >= BATCH:

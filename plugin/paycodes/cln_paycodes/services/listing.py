@@ -114,17 +114,19 @@ class Listing:
         """Each is written while the node makes the next one, and many share a commit, unless others wait for it."""
         left: Facts = {}
         new: list[Columns] = []
+        events = 0
         for pages in itertools.count(1):
             met |= facts
             rows, others = self._proved(facts)
-            found_invoices.insert(tx, rows)
+            if rows:
+                events += self._sources.books.adopt(tx, rows)
             new += rows
             left |= others
             page = None if pages == PAGES_AT_A_TIME else _page_unless_awaited(walk, tx)
             if page is None:
                 break
             facts = self._meet(page)
-        self._findings.adopted(tx, new)
+        self._findings.adopted(new, events=events)
         return left
 
     def _proved(self, facts: Facts) -> tuple[list[Columns], Facts]:
