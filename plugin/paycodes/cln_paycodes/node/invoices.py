@@ -1,6 +1,6 @@
 """The node's list of invoices, page by page, over a connection of its own.
 
-The thread that walks reads its answers itself: another one to read them would take turns with it for the interpreter.
+Whoever walks reads the answers: another thread to read them would take turns with it for the interpreter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _METHOD = "listinvoices"
 
 
 class InvoiceWalk:
-    """One walk from an index to a later one, page by page, by one thread; another may `interrupt` it.
+    """One walk from an index to a later one, page by page, by one thread at a time; another may `interrupt` it.
 
     The next page is on its way while this one is worked on, and never more: what is found in its socket lightningd
     answers before it looks after others.
@@ -95,7 +95,7 @@ class InvoiceWalk:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """By the thread that walked."""
+        """Once nobody walks any more."""
         self._sock.close()
 
 
