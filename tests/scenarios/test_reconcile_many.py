@@ -8,10 +8,12 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import pytest
 from cln_paycodes.app import Services
 from cln_paycodes.node.lightningd import Lightningd
 from cln_paycodes.rpc import PaycodesPlugin
 from cln_paycodes.rpc import _settings as settings_of
+from cln_paycodes.services import run
 from cln_paycodes.store import invoices
 from network import Network
 from test_reconcile import books, create, delete_sidecar, label_of, network_options
@@ -49,6 +51,34 @@ def test_many_deleted_invoices_are_issued_again(network: Network) -> None:
     assert [conflict["index"] for conflict in report["conflicts"]] == [7]
     assert at_node(network) == issued | {label_of(paycode_id, 7): foreign["payment_hash"]}
     assert books(network) == dict.fromkeys(range(1, MANY + 1), "issued")
+
+
+@pytest.mark.parametrize("gone", [0, 3, 20])
+def test_look_for_deleted_invoices_begins_at_the_oldest_open_one(
+    network: Network, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    """What the node listed before it is not read again, unless so many are gone that this is cheaper."""
+    before = 30
+    for number in range(before):
+        network.merchant.call("invoice", 10_000, f"another's {number}", "foreign")
+    create(network)
+    issued = issue_many(network)
+    network.merchant.call("reconcile")
+    network.merchant.stop_plugin()
+    listed = list(at_node(network))[before:]
+    for label in [*listed[:gone], listed[40]]:
+        network.merchant.call("delinvoice", label, "unpaid")
+    begun: list[int] = []
+    walk = Lightningd.invoice_walk
+    monkeypatch.setattr(
+        Lightningd, "invoice_walk", lambda node, **asked: begun.append(asked["start"]) or walk(node, **asked)
+    )
+    monkeypatch.setattr(run, "ASK_MOST", 10)
+    report, rows = reconciled_here(network)
+
+    assert report["missing"] == report["reissued"] == gone + 1
+    assert rows == issued == {label: at_node(network)[label] for label in listed}
+    assert min(begun) == (before + gone + 1 if gone < 10 else 1)
 
 
 def test_lost_rows_are_taken_over_together(network: Network) -> None:

@@ -291,6 +291,8 @@ HOT: dict[str, Callable[[Sql], object]] = {
     "count_open": lambda sql: invoices.count_open(sql, S.ISSUED),
     "open_between": lambda sql: invoices.open_between(sql, S.ISSUED, now=NOW, first=Slot("00", 5), last=9),
     "among": lambda sql: found_invoices.among(sql, [Slot("00", 5), Slot("00", 9)]),
+    "newest_issued": invoices.newest_issued,
+    "oldest_issued": lambda sql: invoices.oldest_issued(sql, limit=10),
     "outlines": lambda sql: invoices.outlines(sql, "00", first=5, last=9, limit=10),
     "change": lambda sql: invoices.change(sql, SLOT, S.ISSUED, now=NOW),
     "forget": lambda sql: invoices.forget(sql, SLOT),

@@ -25,7 +25,7 @@ from .witness import Witness
 _S = InvoiceStatus
 
 #: Open invoices up to which each is asked for by its label when something was deleted at the node; above, walking the
-#: list is cheaper.
+#: list from the oldest of them on is cheaper.
 ASK_MOST = 200
 
 #: Open rows that are read at a time.
@@ -149,10 +149,9 @@ class Run:
         """Ask the node about each row that the walk cannot have shown."""
         deleted = self._last["deleted"] != self._before.get("invoices.deleted")
         look_at_all = self._everything or deleted
-        listed = self._everything
-        if deleted and not listed and self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST:
+        many = self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST
+        if deleted and many and not self._everything:
             self._list_again()
-            listed = True
         gone = dict.fromkeys(self._gone(_S.RESERVED), _S.RESERVED) | dict.fromkeys(self._gone(_S.PAYING), _S.PAYING)
         gone |= dict.fromkeys(self._gone(_S.ISSUED, past_time=not look_at_all), _S.ISSUED)
         self._settle_gone(gone)
@@ -160,10 +159,21 @@ class Run:
             self.again_in_s = INTENT_STALE_S + 1
 
     def _list_again(self) -> None:
-        """Walk the whole list for what is no longer on it."""
-        for _ in self._listing.judge("created", 1, self._last["created"]):
+        """Walk the list, from the oldest open invoice that is on it, for those that are not."""
+        for _ in self._listing.judge("created", self._oldest_listed(), self._last["created"]):
             pass
         self._findings.flush()
+
+    def _oldest_listed(self) -> int:
+        """The created index of the oldest open invoice that the node has: older ones are gone, and are asked for one by
+        one. The first where that would be too many, one behind the last where the node was told of none.
+        """
+        oldest = self._store.read(partial(invoices.oldest_issued, limit=ASK_MOST))
+        for row in oldest:
+            fact = self._node.invoice_by_label(row.label)
+            if fact is not None:
+                return fact.created_index
+        return 1 if oldest else self._last["created"] + 1
 
     def _gone(self, status: InvoiceStatus, *, past_time: bool = False) -> list[Slot]:
         """The slots in one state that the node does not have; those that it has are judged by what it says."""

@@ -173,6 +173,12 @@ def newest_issued(sql: Sql) -> Invoice | None:
     return _one(sql, "status = 'issued' AND registered <> 0 ORDER BY sequence DESC LIMIT 1")
 
 
+def oldest_issued(sql: Sql, *, limit: int) -> list[Invoice]:
+    """The first ones likewise, in their order."""
+    rows = sql.execute(f"{_SELECT} WHERE status = 'issued' AND registered <> 0 ORDER BY sequence LIMIT ?", (limit,))
+    return [_record(row) for row in rows]
+
+
 def is_any_over(sql: Sql, *, first: int, last: int) -> bool:
     """An issued invoice that the node was never told of has its end from `first` to `last`, in unix seconds."""
     row = sql.execute(
