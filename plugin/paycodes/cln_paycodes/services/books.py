@@ -183,6 +183,7 @@ class Books:
                 invoices.forget(tx, finding.slot)
             found = columns_of(finding.slot, fact, now=now)
             made = self.adopt(tx, [found])
+            found_invoices.count(tx, [found])
             if made:
                 tx.after_commit(self._told)
             return bool(made)
@@ -211,10 +212,9 @@ class Books:
 
     def adopt(self, tx: Transaction, found: list[Columns]) -> int:
         """Take over invoices of ours that have no row, with their events; how many of these are new: the caller sees to
-        it that they are told.
+        it that they are told, and counts the rows in the sums of their codes.
         """
         found_invoices.insert(tx, found)
-        found_invoices.count(tx, found)
         tx.after_commit(partial(self._wake, found))
         tx.after_commit(partial(self._opened, open_hashes_of(found)))
         events = (event_of(row, self.node_id) for row in found)

@@ -126,6 +126,7 @@ class Listing:
             if page is None:
                 break
             facts = self._meet(page)
+        found_invoices.count(tx, new)
         self._findings.adopted(new, events=events)
         return left
 
