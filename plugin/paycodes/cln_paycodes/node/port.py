@@ -79,15 +79,11 @@ class InvoiceTraits:
     adds_more: bool
 
 
-class InvoicePages(Protocol):
+class InvoicePages(Iterator[list[NodeInvoice]], Protocol):
     """Pages of the node's list, the next one asked for while this one is worked on."""
 
     #: the index up to which the pages handed out so far reach
     reached: int
-
-    def __iter__(self) -> Iterator[list[NodeInvoice]]: ...
-
-    def __next__(self) -> list[NodeInvoice]: ...
 
     def is_near(self, within_s: float) -> bool:
         """The next page begins to arrive in so many seconds, or there is none."""

@@ -28,8 +28,7 @@ from .offers import Offers
 from .payments import Payments
 from .registry import Registry
 
-#: Findings that are written at a time, unless others wait for the writer. Each batch of new rows touches nearly every
-#: page of the index of hashes, so few large ones are quicker.
+#: Findings that are written at a time, unless others wait for the writer.
 BATCH = 4000
 
 #: Calls under way at the same time when the node is asked to list rows again.

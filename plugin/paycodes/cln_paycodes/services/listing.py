@@ -157,5 +157,5 @@ def _page_unless_awaited(walk: InvoicePages, tx: Transaction) -> list[NodeInvoic
         if tx.is_awaited():
             return None
         if is_near:
-            return next(iter(walk), None)
+            return next(walk, None)
     return None

@@ -149,8 +149,8 @@ class Run:
         """Ask the node about each row that the walk cannot have shown."""
         deleted = self._last["deleted"] != self._before.get("invoices.deleted")
         look_at_all = self._everything or deleted
-        many = self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST
-        if deleted and many and not self._everything:
+        looks_for_deleted = deleted and not self._everything
+        if looks_for_deleted and self._store.read(partial(invoices.count_open, status=_S.ISSUED)) > ASK_MOST:
             self._list_again()
         gone = dict.fromkeys(self._gone(_S.RESERVED), _S.RESERVED) | dict.fromkeys(self._gone(_S.PAYING), _S.PAYING)
         gone |= dict.fromkeys(self._gone(_S.ISSUED, past_time=not look_at_all), _S.ISSUED)
